@@ -1,0 +1,3 @@
+//! The long operations, one file each.
+
+pub mod ports;

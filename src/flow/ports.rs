@@ -1,0 +1,149 @@
+//! The hands a step may use: traits in our own nouns, each with the real adapter and the one tests use.
+//!
+//! Purpose: flows say *what* is done; how a process is signalled or a statement is sent is an adapter's matter.
+//!
+//! Invariant: a port never decides. It reports what it saw, in an `Error` with a public code where it failed.
+//!
+//! Not here: the journal (`engine::port`), the clock (`clock`).
+
+use std::fmt::Debug;
+
+use futures_util::future::BoxFuture;
+
+use crate::error::Result;
+use crate::model::{Exit, Finding, Launch, Password, ServerProcess, StopHow, StopReport};
+
+/// Where a port says what it is waiting for. Lines go to the task's log.
+pub trait Progress: Send + Sync {
+    fn info(&self, text: &str);
+    fn warn(&self, text: &str);
+}
+
+/// The database process of this home.
+///
+/// Laws: `find` sees the process wherever it came from, and nothing that is not ours. No method signals a
+/// process whose identity (pid, start time, executable, working directory) was not verified through a pidfd in
+/// the same call. Dropping a returned future stops the waiting, never the process.
+pub trait Process: Send + Sync + Debug {
+    /// The running process of this home, if there is one.
+    ///
+    /// # Errors
+    /// `OB.Server.Process.CheckFailed` when it cannot be told, with the reason.
+    fn find(&self) -> BoxFuture<'_, Result<Option<ServerProcess>>>;
+
+    /// Everything a start would fail on, found without starting. Empty = nothing found.
+    fn preflight<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Vec<Finding>>;
+
+    /// Starts it and returns as soon as the process exists and its identity is known.
+    ///
+    /// # Errors
+    /// `OB.Server.Start.Failed` with a diagnosis.
+    fn spawn<'a>(
+        &'a self,
+        launch: &'a Launch,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<ServerProcess>>;
+
+    /// Returns when it listens. The caller sets the deadline by dropping the future.
+    ///
+    /// # Errors
+    /// `OB.Server.Start.Failed` with a diagnosis as soon as the process has ended.
+    fn ready<'a>(
+        &'a self,
+        server: &'a ServerProcess,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Stops it, escalating as told; returns when it is dead.
+    ///
+    /// # Errors
+    /// `OB.Server.Stop.Failed` when it lives on after SIGKILL, with what holds it.
+    fn stop<'a>(
+        &'a self,
+        server: &'a ServerProcess,
+        how: StopHow,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<StopReport>>;
+
+    /// Returns when it has ended.
+    fn exited<'a>(&'a self, server: &'a ServerProcess) -> BoxFuture<'a, Exit>;
+
+    /// Why this life ended or does not get ready, as the diagnosis object for the task's record.
+    fn diagnose<'a>(
+        &'a self,
+        server: &'a ServerProcess,
+        exit: Option<Exit>,
+    ) -> BoxFuture<'a, crate::model::Diagnosis>;
+
+    /// The data directory has been initialised and was ready once.
+    fn is_initialised(&self) -> bool;
+
+    /// Prepares directories of a first start; says what it made, for the undo.
+    ///
+    /// # Errors
+    /// `Common.DirNotEmpty`, or `Common.Unexpected` with the path and the cause.
+    fn prepare_dirs<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Result<Vec<String>>>;
+
+    /// Removes what a first start made, and only if it never became ready. Logs are kept.
+    ///
+    /// # Errors
+    /// `Common.Unexpected` with the path that could not be removed; `Common.BadRequest` when the database was
+    /// ready once: its data is never removed.
+    fn remove_dirs<'a>(&'a self, made: &'a [String]) -> BoxFuture<'a, Result<()>>;
+
+    /// The engine was ready: from now on its data is precious.
+    ///
+    /// # Errors
+    /// When that cannot be recorded.
+    fn mark_initialised(&self) -> BoxFuture<'_, Result<()>>;
+}
+
+/// Whether a password opens the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    Accepted,
+    Refused,
+    /// No answer: down, starting, hanging. Nothing is said about the password.
+    NoAnswer,
+}
+
+/// SQL to the local server, as `root` of the sys tenant.
+pub trait ObSql: Send + Sync + Debug {
+    /// Tries one login.
+    fn login<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Login>;
+
+    /// A statement on user-visible data answers: the server is serving.
+    ///
+    /// # Errors
+    /// `Agent.OceanBase.Useless` with the server's own words.
+    fn serving<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<()>>;
+
+    /// `ALTER USER root IDENTIFIED BY …`
+    ///
+    /// # Errors
+    /// `MySQL.Error` or `Agent.OceanBase.Useless`.
+    fn set_root_password<'a>(&'a self, current: &'a Password, new: &'a Password)
+    -> BoxFuture<'a, Result<()>>;
+
+    /// `ALTER SYSTEM MINOR FREEZE`, then waits until the checkpoint has passed the moment before it.
+    ///
+    /// # Errors
+    /// `MySQL.Error` or `Agent.OceanBase.Useless`. The caller sets the deadline by dropping the future.
+    fn minor_freeze<'a>(
+        &'a self,
+        password: &'a Password,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// Names of parameters the engine knows, lower case.
+    ///
+    /// # Errors
+    /// As `serving`.
+    fn parameter_names<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<Vec<String>>>;
+
+    /// Version text of the running engine, such as `4.3.5.3`.
+    ///
+    /// # Errors
+    /// As `serving`.
+    fn version<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<String>>;
+}

@@ -1,0 +1,9 @@
+//! obpilot: an agent beside every OceanBase server process.
+
+pub mod clock;
+pub mod config;
+pub mod crash;
+pub mod error;
+pub mod flow;
+pub mod model;
+pub mod tasks;
