@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod crash;
+pub mod engine;
 pub mod error;
 pub mod flow;
 pub mod model;

@@ -11,7 +11,8 @@ use std::str::FromStr;
 pub const DEFAULT_AGENT_PORT: u16 = 2886;
 
 /// Where an agent's API is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct AgentAddr {
     pub ip: IpAddr,
     pub port: u16,
@@ -51,6 +52,20 @@ impl AgentAddr {
 /// An IPv4 address mapped into IPv6 is the IPv4 address (`task-engine.md` §5 counts it as such).
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
+}
+
+impl From<AgentAddr> for String {
+    fn from(addr: AgentAddr) -> Self {
+        addr.to_string()
+    }
+}
+
+impl TryFrom<String> for AgentAddr {
+    type Error = AddrError;
+
+    fn try_from(text: String) -> Result<Self, AddrError> {
+        text.parse()
+    }
 }
 
 impl fmt::Display for AgentAddr {

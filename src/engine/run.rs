@@ -1,0 +1,595 @@
+//! The asynchronous shell: commits what is planned, starts the steps that are claimed, waits for what happens.
+//!
+//! One task per live DAG owns its snapshot and is its only writer; many DAGs commit at once and the store groups
+//! their commits. A DAG that rests and holds no lease has no task: an operator's wish loads it again.
+//!
+//! Invariant: nothing is started, and no caller is answered, before the events that say so are committed.
+//!
+//! Not here: decisions (`plan`, `operate`, `recover`), SQL, what a step does.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::event::{At, Event};
+use super::operate::{operate, pass_node};
+use super::plan::plan;
+use super::port::{Change, Journal, JournalError, Level, LogLine, NewDag, RequestKey, Stamp};
+use super::recover::recover;
+use super::registry::Registry;
+use super::snapshot::Snapshot;
+use super::state::{DagState, Heading, Illegal, NodeState, Operator, SubTaskState};
+use super::step::{Input, Outcome, StepCtx};
+use super::template::{Template, TemplateError};
+use super::worker::{self, Ended};
+use crate::clock::Clock;
+use crate::error::{Code, Error, Result};
+use crate::model::{AgentAddr, DagId, GenericId, NodeId};
+use crate::tasks::{Kind, Tasks};
+
+/// Who the engine itself is in the records.
+pub const ENGINE: &str = "engine";
+
+/// Pauses between tries to commit an outcome while the store refuses (disk full): nothing is lost meanwhile, the
+/// step's end waits in memory and, should the agent die, the step is recovered.
+const COMMIT_RETRY: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(5), Duration::from_secs(15)];
+
+#[derive(Clone, Debug)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    own: AgentAddr,
+    journal: Arc<dyn Journal>,
+    registry: Registry,
+    tasks: Tasks,
+    clock: Arc<dyn Clock>,
+    /// Unbounded because every sender is either a step's end, at most one per sub-task, or a caller that waits for
+    /// its reply; both are bounded where they are made.
+    actors: Mutex<HashMap<DagId, mpsc::UnboundedSender<Msg>>>,
+}
+
+/// A DAG to be made.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    pub template: Template,
+    pub actor: String,
+    pub key: Option<RequestKey>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error("the flow has a defect")]
+    Template(#[from] TemplateError),
+    #[error("the task could not be recorded")]
+    Journal(#[from] JournalError),
+}
+
+impl From<SubmitError> for Error {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Template(defect) => Self::new(Code::TaskCreateFailed, defect.to_string()),
+            SubmitError::Journal(JournalError::Store(inner)) => {
+                Self::new(Code::TaskCreateFailed, format!("the task could not be recorded: {inner}"))
+                    .with_source(inner)
+            }
+            SubmitError::Journal(other) => other.into(),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Msg {
+    Finished { at: At, attempt: u32, ended: Ended },
+    Note { at: At, attempt: u32, note: Value, reply: oneshot::Sender<Result<()>> },
+    Operate { operator: Operator, actor: String, reply: oneshot::Sender<Result<()>> },
+    PassNode { node: NodeId, actor: String, reply: oneshot::Sender<Result<()>> },
+    Signal { signal: String, actor: String, reply: oneshot::Sender<Result<()>> },
+    Renew,
+}
+
+/// A running step's way to commit a note.
+#[derive(Clone, Debug)]
+pub(super) struct Notes {
+    at: At,
+    attempt: u32,
+    inbox: mpsc::UnboundedSender<Msg>,
+}
+
+impl Notes {
+    pub(super) async fn save(&self, note: Value) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Error::unexpected("the task does not take notes any more");
+        let message = Msg::Note { at: self.at, attempt: self.attempt, note, reply };
+        self.inbox.send(message).map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+impl Handle {
+    pub fn new(
+        own: AgentAddr,
+        journal: Arc<dyn Journal>,
+        registry: Registry,
+        tasks: Tasks,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let actors = Mutex::new(HashMap::new());
+        Self { shared: Arc::new(Shared { own, journal, registry, tasks, clock, actors }) }
+    }
+
+    /// Takes up every DAG that was live when the agent ended. Returns how many.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn recover(&self) -> Result<usize> {
+        let live = self.shared.journal.live().await?;
+        let count = live.len();
+        for snapshot in live {
+            let mut actors = self.shared.actors();
+            Shared::spawn(&self.shared, &mut actors, snapshot, true);
+        }
+        Ok(count)
+    }
+
+    /// Records a DAG and starts it. The answer is as created: READY, nothing has run.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; a held lock names its holder.
+    pub async fn submit(&self, submission: Submission) -> Result<Snapshot, SubmitError> {
+        let Submission { template, actor, key } = submission;
+        let definition = template.define(&self.shared.registry)?;
+        let created =
+            self.shared.journal.create(NewDag { definition, stamp: self.shared.stamp(actor), key }).await?;
+        if created.is_new {
+            let mut actors = self.shared.actors();
+            Shared::spawn(&self.shared, &mut actors, created.snapshot.clone(), false);
+        }
+        Ok(created.snapshot)
+    }
+
+    /// Applies an operator; returns when the new state can be read back.
+    ///
+    /// # Errors
+    /// `Task.NotFound`, the refusals of `operate`, a held lock, or a failing store.
+    pub async fn operate(&self, dag: DagId, operator: Operator, actor: impl Into<String>) -> Result<()> {
+        let actor = actor.into();
+        self.ask(dag, |reply| Msg::Operate { operator, actor, reply }).await
+    }
+
+    /// PASS on one node.
+    ///
+    /// # Errors
+    /// As [`Handle::operate`].
+    pub async fn pass_node(&self, dag: DagId, node: NodeId, actor: impl Into<String>) -> Result<()> {
+        let actor = actor.into();
+        self.ask(dag, |reply| Msg::PassNode { node, actor, reply }).await
+    }
+
+    /// A message of the coordinator. Recorded once; a DAG that waits goes on and looks at it. Repeating it is
+    /// harmless.
+    ///
+    /// # Errors
+    /// `Task.NotFound`, or a failing store.
+    pub async fn signal(&self, dag: DagId, signal: &str, actor: impl Into<String>) -> Result<()> {
+        let (signal, actor) = (signal.to_owned(), actor.into());
+        self.ask(dag, |reply| Msg::Signal { signal, actor, reply }).await
+    }
+
+    /// The coordinator is alive: a lease begins anew. Unknown or ended DAGs are no error.
+    pub fn renew(&self, dag: DagId) {
+        if let Some(inbox) = self.shared.actors().get(&dag)
+            && inbox.send(Msg::Renew).is_err()
+        {
+            tracing::debug!(%dag, "a lease was renewed for a task that has just ended");
+        }
+    }
+
+    /// Waits until the DAG is as wanted. The caller sets the deadline by dropping the future.
+    ///
+    /// # Errors
+    /// `Task.NotFound`, or a failing store.
+    pub async fn until(&self, dag: DagId, wanted: impl Fn(&Snapshot) -> bool) -> Result<Snapshot> {
+        let mut feed = self.shared.journal.feed();
+        loop {
+            let snapshot = self.load(dag).await?;
+            if wanted(&snapshot) {
+                return Ok(snapshot);
+            }
+            loop {
+                match feed.recv().await {
+                    Ok(record) if record.dag == Some(dag) && record.kind != "log" => break,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return Err(Error::unexpected("the store has closed")),
+                }
+            }
+        }
+    }
+
+    /// # Errors
+    /// `Task.NotFound`, or a failing store.
+    pub async fn load(&self, dag: DagId) -> Result<Snapshot> {
+        self.shared.load(dag).await
+    }
+
+    pub fn own(&self) -> AgentAddr {
+        self.shared.own
+    }
+
+    async fn ask(&self, dag: DagId, message: impl FnOnce(oneshot::Sender<Result<()>>) -> Msg) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let message = message(reply);
+        let is_live = self.shared.actors().contains_key(&dag);
+        let loaded = if is_live { None } else { Some(self.shared.load(dag).await?) };
+        self.deliver(dag, loaded, message).await?;
+        answer.await.map_err(|_| Error::unexpected("the agent is stopping; ask again when it is back"))?
+    }
+
+    async fn deliver(&self, dag: DagId, mut loaded: Option<Snapshot>, message: Msg) -> Result<()> {
+        loop {
+            {
+                let mut actors = self.shared.actors();
+                if !actors.contains_key(&dag)
+                    && let Some(snapshot) = loaded.take()
+                {
+                    Shared::spawn(&self.shared, &mut actors, snapshot, false);
+                }
+                if let Some(inbox) = actors.get(&dag) {
+                    return inbox.send(message).map_err(|_| Error::unexpected("the agent is stopping"));
+                }
+            }
+            // It came to rest between our two looks.
+            loaded = Some(self.shared.load(dag).await?);
+        }
+    }
+}
+
+impl Shared {
+    fn actors(&self) -> MutexGuard<'_, HashMap<DagId, mpsc::UnboundedSender<Msg>>> {
+        self.actors.lock().expect("no holder of this lock panics")
+    }
+
+    fn stamp(&self, actor: impl Into<String>) -> Stamp {
+        Stamp { at: self.clock.now(), actor: actor.into() }
+    }
+
+    async fn load(&self, dag: DagId) -> Result<Snapshot> {
+        let found = self.journal.load(dag).await?;
+        found.ok_or_else(|| {
+            Error::new(Code::TaskNotFound, format!("there is no task {dag} in this agent's store"))
+        })
+    }
+
+    fn spawn(
+        shared: &Arc<Self>,
+        actors: &mut HashMap<DagId, mpsc::UnboundedSender<Msg>>,
+        snapshot: Snapshot,
+        is_recovered: bool,
+    ) {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        actors.insert(snapshot.id, sender.clone());
+        let actor = Actor { shared: Arc::clone(shared), snapshot, inbox, sender, running: HashMap::new() };
+        // A panic here is a defect of the engine: the agent ends and recovers. Stopping the agent drops it.
+        let kind = Kind {
+            name: "dag",
+            on_failure: crate::tasks::OnFailure::StopAgent,
+            on_stop: crate::tasks::OnStop::Drop,
+        };
+        shared.tasks.spawn(kind, actor.run(is_recovered));
+    }
+}
+
+struct Actor {
+    shared: Arc<Shared>,
+    snapshot: Snapshot,
+    inbox: mpsc::UnboundedReceiver<Msg>,
+    sender: mpsc::UnboundedSender<Msg>,
+    running: HashMap<At, CancellationToken>,
+}
+
+impl Actor {
+    async fn run(mut self, is_recovered: bool) {
+        let first = if is_recovered { recover(&self.snapshot) } else { Vec::new() };
+        self.advance_surely(first, ENGINE).await;
+        loop {
+            if self.running.is_empty()
+                && self.lease().is_none()
+                && self.snapshot.state.is_at_rest()
+                && self.leave()
+            {
+                return;
+            }
+            let lease = self.lease();
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.handle(message).await,
+                    None => return,
+                },
+                () = expiry(lease) => self.expire().await,
+            }
+        }
+    }
+
+    /// Gives up the DAG's task unless somebody has just written to it.
+    fn leave(&mut self) -> bool {
+        let mut actors = self.shared.actors();
+        let is_quiet = self.inbox.is_empty();
+        if is_quiet {
+            actors.remove(&self.snapshot.id);
+        }
+        is_quiet
+    }
+
+    /// The lease that runs while the DAG rests with its lock.
+    fn lease(&self) -> Option<Duration> {
+        let resting = matches!(self.snapshot.state, DagState::Waiting | DagState::Failed);
+        let lock = self.snapshot.definition.lock.filter(|_| resting && self.snapshot.holds_lock);
+        lock.and_then(|lock| lock.lease_secs).map(Duration::from_secs)
+    }
+
+    async fn expire(&mut self) {
+        let reason = "its coordinator did not renew the lease".to_owned();
+        let mut events = Vec::new();
+        if self.snapshot.state == DagState::Waiting {
+            events.push(Event::Passed);
+        }
+        events.push(Event::LockReleased { reason });
+        self.advance_surely(events, "lease").await;
+    }
+
+    async fn handle(&mut self, message: Msg) {
+        match message {
+            Msg::Finished { at, attempt, ended } => self.finish(at, attempt, ended).await,
+            Msg::Note { at, attempt, note, reply } => {
+                let result = self.advance(vec![Event::Noted { at, attempt, note }], ENGINE).await;
+                answer(reply, result);
+            }
+            Msg::Operate { operator, actor, reply } => {
+                let result = match operate(&self.snapshot, operator) {
+                    Ok(events) => self.advance(events, &actor).await,
+                    Err(refused) => Err(refused.into()),
+                };
+                answer(reply, result);
+            }
+            Msg::PassNode { node, actor, reply } => {
+                let index = self.snapshot.nodes.iter().position(|n| n.id == node);
+                let result = match index.map(|index| pass_node(&self.snapshot, index)) {
+                    Some(Ok(events)) => self.advance(events, &actor).await,
+                    Some(Err(refused)) => Err(refused.into()),
+                    None => Err(Error::new(Code::TaskNotFound, format!("there is no node {node}"))),
+                };
+                answer(reply, result);
+            }
+            Msg::Signal { signal, actor, reply } => {
+                let result = self.take_signal(signal, &actor).await;
+                answer(reply, result);
+            }
+            // The lease begins anew with the next turn of the loop.
+            Msg::Renew => {}
+        }
+    }
+
+    async fn take_signal(&mut self, signal: String, actor: &str) -> Result<()> {
+        let mut events = Vec::new();
+        if !self.snapshot.has_signal(&signal) {
+            events.push(Event::Signalled { signal });
+        }
+        if self.snapshot.state == DagState::Waiting {
+            events.push(Event::RetryAsked);
+        }
+        self.advance(events, actor).await
+    }
+
+    async fn finish(&mut self, at: At, attempt: u32, ended: Ended) {
+        self.running.remove(&at);
+        let event = match ended {
+            Ended::Done(Outcome::Done(output)) => Event::Succeeded { at, attempt, output },
+            Ended::Done(Outcome::Wait) => Event::Waits { at, attempt },
+            Ended::Failed(failure) => {
+                self.log(at, Level::Error, format!("[{}]: {}", failure.code, failure.text));
+                Event::Failed { at, attempt, failure }
+            }
+            Ended::Stopped => {
+                self.log(at, Level::Info, "cancelled".to_owned());
+                Event::Stopped { at, attempt }
+            }
+        };
+        self.advance_surely(vec![event], ENGINE).await;
+    }
+
+    fn log(&self, at: At, level: Level, text: String) {
+        let sub = self.snapshot.sub_task(at);
+        self.shared.journal.log(LogLine {
+            dag: self.snapshot.id,
+            sub_task: sub.id,
+            attempt: sub.execute_times,
+            dag_name: self.snapshot.definition.name.as_str().into(),
+            node_name: self.snapshot.definition_of(at.node).name.as_str().into(),
+            level,
+            text,
+            fields: Value::Null,
+        });
+    }
+
+    /// Commits these events and all that follow from them, then acts.
+    async fn advance(&mut self, events: Vec<Event>, actor: &str) -> Result<()> {
+        let stamp = self.shared.stamp(actor);
+        let (events, after) = self.lead(events, &stamp).map_err(|e| Error::unexpected(e.to_string()))?;
+        self.commit(&events, after, stamp).await
+    }
+
+    /// For what has happened already and must be recorded: tries until the store takes it.
+    async fn advance_surely(&mut self, events: Vec<Event>, actor: &str) {
+        let stamp = self.shared.stamp(actor);
+        let (events, after) = match self.lead(events, &stamp) {
+            Ok(led) => led,
+            Err(illegal) => {
+                tracing::error!(dag = %self.snapshot.id, %illegal, "a defect of the engine: an outcome was dropped");
+                return;
+            }
+        };
+        let last = COMMIT_RETRY[COMMIT_RETRY.len() - 1];
+        let mut pauses = COMMIT_RETRY.iter().copied().chain(std::iter::repeat(last));
+        while let Err(error) = self.commit(&events, after.clone(), stamp.clone()).await {
+            let pause = pauses.next().unwrap_or(last);
+            tracing::error!(dag = %self.snapshot.id, cause = %error.chain(), retry_secs = pause.as_secs(), "a task's progress could not be recorded");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// These events, all that follow from them, and where they lead.
+    fn lead(&self, mut events: Vec<Event>, stamp: &Stamp) -> Result<(Vec<Event>, Snapshot), Illegal> {
+        let mut after = self.snapshot.clone();
+        for event in &events {
+            after.apply(event, stamp.at)?;
+        }
+        for event in plan(&after) {
+            after.apply(&event, stamp.at)?;
+            if let Event::Skipped { at } = event {
+                self.log(at, Level::Info, "cancelled before it began".to_owned());
+            }
+            events.push(event);
+        }
+        after.revision += 1;
+        Ok((events, after))
+    }
+
+    async fn commit(&mut self, events: &[Event], after: Snapshot, stamp: Stamp) -> Result<()> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let revision = self.snapshot.revision;
+        let change = Change { revision, events: events.to_vec(), stamp, after: Arc::new(after.clone()) };
+        self.shared.journal.append(change).await?;
+        self.snapshot = after;
+        self.act(events);
+        Ok(())
+    }
+
+    fn act(&mut self, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Claimed { at, heading, .. } => self.dispatch(*at, *heading, false),
+                Event::Resumed { at } => {
+                    self.dispatch(*at, self.snapshot.heading, true);
+                }
+                Event::CancelAsked => self.cancel_running(),
+                Event::Created { .. }
+                | Event::Started
+                | Event::Noted { .. }
+                | Event::Succeeded { .. }
+                | Event::Failed { .. }
+                | Event::Waits { .. }
+                | Event::Stopped { .. }
+                | Event::Skipped { .. }
+                | Event::RetryAsked
+                | Event::RollbackAsked
+                | Event::Passed
+                | Event::NodePassed { .. }
+                | Event::Signalled { .. }
+                | Event::Ended { .. }
+                | Event::LockTaken
+                | Event::LockReleased { .. } => {}
+            }
+        }
+    }
+
+    fn cancel_running(&self) {
+        for (at, token) in &self.running {
+            if !self.snapshot.definition_of(at.node).is_always {
+                token.cancel();
+            }
+        }
+    }
+
+    fn dispatch(&mut self, at: At, heading: Heading, is_resumed: bool) {
+        let def = self.snapshot.definition_of(at.node);
+        let (attempt, sender) = (self.snapshot.sub_task(at).execute_times, self.sender.clone());
+        let token = self.shared.tasks.token().child_token();
+        self.running.insert(at, token.clone());
+        let Some(step) = self.shared.registry.get(&def.step).cloned() else {
+            let error = Error::unexpected(format!("this version of the agent has no step '{}'", def.step));
+            deliver(&sender, Msg::Finished { at, attempt, ended: Ended::Failed((&error).into()) });
+            return;
+        };
+        let deadline = self.remaining(at);
+        let ctx = Arc::new(self.context(at, token, is_resumed));
+        self.shared.tasks.spawn(Kind::helper("step"), async move {
+            let ended = worker::execute(step, ctx, heading, deadline).await;
+            deliver(&sender, Msg::Finished { at, attempt, ended });
+        });
+    }
+
+    /// A resumed execution keeps its start, so its deadline goes on counting; it gets a moment at least.
+    fn remaining(&self, at: At) -> Duration {
+        let whole = Duration::from_secs(self.snapshot.definition_of(at.node).deadline_secs);
+        let since = self.snapshot.sub_task(at).started_at.unwrap_or_else(|| self.shared.clock.now());
+        let spent = self.shared.clock.now().duration_since(since);
+        let spent = Duration::try_from(spent).unwrap_or_default();
+        whole.saturating_sub(spent).max(Duration::from_secs(1))
+    }
+
+    fn context(&self, at: At, token: CancellationToken, is_resumed: bool) -> StepCtx {
+        let snapshot = &self.snapshot;
+        let sub = snapshot.sub_task(at);
+        let def = snapshot.definition_of(at.node);
+        StepCtx {
+            dag: snapshot.id,
+            dag_ref: GenericId::agent(self.shared.own, snapshot.id.0).to_string(),
+            dag_name: snapshot.definition.name.as_str().into(),
+            node_name: def.name.as_str().into(),
+            sub_task: sub.id,
+            agent: sub.agent,
+            attempt: sub.execute_times,
+            is_resumed,
+            token,
+            is_failing: snapshot.nodes.iter().any(|n| n.state() == NodeState::Failed),
+            params: Arc::clone(&snapshot.definition),
+            inputs: inputs(snapshot, at),
+            signals: snapshot.signals.clone(),
+            note: sub.note.clone(),
+            notes: Notes { at, attempt: sub.execute_times, inbox: self.sender.clone() },
+            journal: Arc::clone(&self.shared.journal),
+        }
+    }
+}
+
+/// Results of every node before this one. Its own output is among them when it is being undone.
+fn inputs(snapshot: &Snapshot, at: At) -> Vec<Input> {
+    let earlier = snapshot.sub_tasks().filter(|(place, _)| place.node <= at.node);
+    let inputs = earlier.map(|(place, sub)| Input {
+        step: snapshot.definition_of(place.node).step.clone(),
+        agent: sub.agent,
+        data: sub.output.as_ref().map_or(Value::Null, |output| output.data.clone()),
+        is_done: sub.state == SubTaskState::Succeeded || (place == at && sub.output.is_some()),
+    });
+    inputs.collect()
+}
+
+fn answer(reply: oneshot::Sender<Result<()>>, result: Result<()>) {
+    if reply.send(result).is_err() {
+        tracing::debug!("a caller has gone before its answer");
+    }
+}
+
+fn deliver(inbox: &mpsc::UnboundedSender<Msg>, message: Msg) {
+    if inbox.send(message).is_err() {
+        tracing::debug!("a step ended after its task; recovery takes care of it");
+    }
+}
+
+async fn expiry(lease: Option<Duration>) {
+    match lease {
+        Some(lease) => tokio::time::sleep(lease).await,
+        None => std::future::pending().await,
+    }
+}
