@@ -7,4 +7,5 @@ pub mod engine;
 pub mod error;
 pub mod flow;
 pub mod model;
+pub mod store;
 pub mod tasks;

@@ -160,4 +160,29 @@ impl Event {
             | Self::LockReleased { .. } => None,
         }
     }
+
+    /// The execution it is about, where it names one.
+    pub fn attempt(&self) -> Option<u32> {
+        match self {
+            Self::Claimed { attempt, .. }
+            | Self::Noted { attempt, .. }
+            | Self::Succeeded { attempt, .. }
+            | Self::Failed { attempt, .. }
+            | Self::Waits { attempt, .. }
+            | Self::Stopped { attempt, .. } => Some(*attempt),
+            Self::Created { .. }
+            | Self::Started
+            | Self::Resumed { .. }
+            | Self::Skipped { .. }
+            | Self::CancelAsked
+            | Self::RetryAsked
+            | Self::RollbackAsked
+            | Self::Passed
+            | Self::NodePassed { .. }
+            | Self::Signalled { .. }
+            | Self::Ended { .. }
+            | Self::LockTaken
+            | Self::LockReleased { .. } => None,
+        }
+    }
 }

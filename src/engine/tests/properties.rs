@@ -149,10 +149,7 @@ impl Run {
                 self.take(events);
                 // Code is started for every active sub-task: resumed by recovery or claimed by the plan.
                 for at in self.active() {
-                    let is_start = |event: &Event| match event {
-                        Event::Resumed { at: place } | Event::Claimed { at: place, .. } => *place == at,
-                        _ => false,
-                    };
+                    let is_start = |event: &Event| matches!(event, Event::Resumed { at: place } | Event::Claimed { at: place, .. } if *place == at);
                     assert!(self.log[from..].iter().any(is_start), "nobody runs {at:?} after the crash");
                 }
             }
@@ -189,7 +186,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn it_ends_in_order_and_its_log_is_its_state(

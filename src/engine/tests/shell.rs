@@ -22,7 +22,9 @@ struct Rig {
     tasks: Tasks,
 }
 
-fn registry(steps: Vec<Box<dyn FnOnce(&mut Registry)>>) -> Registry {
+type Add = Box<dyn FnOnce(&mut Registry)>;
+
+fn registry(steps: Vec<Add>) -> Registry {
     let mut registry = Registry::default();
     for add in steps {
         add(&mut registry);
@@ -30,7 +32,7 @@ fn registry(steps: Vec<Box<dyn FnOnce(&mut Registry)>>) -> Registry {
     registry
 }
 
-fn step<S: Step + 'static>(step: S) -> Box<dyn FnOnce(&mut Registry)> {
+fn step<S: Step + 'static>(step: S) -> Add {
     Box::new(move |registry| registry.add(step))
 }
 
@@ -60,12 +62,7 @@ impl Rig {
 
 const LONG: Duration = Duration::from_secs(3600);
 
-fn fn_step<F>(
-    key: &'static str,
-    caps: &'static str,
-    deadline: Duration,
-    run: F,
-) -> Box<dyn FnOnce(&mut Registry)>
+fn fn_step<F>(key: &'static str, caps: &'static str, deadline: Duration, run: F) -> Add
 where
     F: for<'a> Fn(&'a StepCtx) -> BoxFuture<'a, Result<Outcome>> + Send + Sync + 'static,
 {

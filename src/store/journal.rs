@@ -1,0 +1,183 @@
+//! The engine's journal on SQLite. Laws: `engine::port`.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::broadcast;
+
+use super::error::StoreError;
+use super::open::Store;
+use super::records::{from_nanos, to_nanos};
+use super::writer::Scope;
+use super::{dag, records};
+use crate::engine::event::Event;
+use crate::engine::port::{
+    Change, Created, Holder, Journal, JournalError, LogLine, NewDag, Record, RequestKey, Stamp,
+};
+use crate::engine::snapshot::Snapshot;
+use crate::model::{DagId, EventId};
+
+/// The maintenance lock of this host.
+pub(super) const AGENT_LOCK: &str = "agent";
+
+impl From<StoreError> for JournalError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<rusqlite::Error> for JournalError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+impl Journal for Store {
+    fn create(&self, new: NewDag) -> BoxFuture<'_, Result<Created, JournalError>> {
+        Box::pin(self.inner.writer.write(move |scope| create(scope, new)))
+    }
+
+    fn append(&self, change: Change) -> BoxFuture<'_, Result<(), JournalError>> {
+        Box::pin(self.inner.writer.write(move |scope| append(scope, &change)))
+    }
+
+    fn log(&self, line: LogLine) {
+        self.inner.writer.log(line);
+    }
+
+    fn load(&self, dag: DagId) -> BoxFuture<'_, Result<Option<Snapshot>, JournalError>> {
+        Box::pin(async move {
+            let loaded = self.read(move |connection| dag::load(connection, dag)).await?;
+            Ok(loaded.map(|(snapshot, _)| snapshot))
+        })
+    }
+
+    fn live(&self) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>> {
+        Box::pin(async move { Ok(self.read(live).await?) })
+    }
+
+    fn feed(&self) -> broadcast::Receiver<Arc<Record>> {
+        self.inner.feed.subscribe()
+    }
+}
+
+fn create(scope: &mut Scope<'_>, new: NewDag) -> Result<Created, JournalError> {
+    let NewDag { definition, stamp, key } = new;
+    if let Some(key) = &key
+        && let Some(snapshot) = find_by_key(scope.connection, key)?
+    {
+        return Ok(Created { snapshot, is_new: false });
+    }
+    let is_locking = definition.lock.is_some();
+    let snapshot = dag::insert(scope.connection, definition, stamp.at, &stamp.actor, key.as_ref())?;
+    if is_locking {
+        take_lock(scope.connection, &snapshot, &stamp)?;
+    }
+    let created = Event::Created { definition: Box::new((*snapshot.definition).clone()) };
+    let last = records::insert_event(scope, &snapshot, &created, &stamp)?;
+    scope
+        .connection
+        .prepare_cached("UPDATE dag SET last_event = ?2 WHERE id = ?1")?
+        .execute([snapshot.id.0, last.0])?;
+    Ok(Created { snapshot, is_new: true })
+}
+
+fn find_by_key(connection: &Connection, key: &RequestKey) -> Result<Option<Snapshot>, JournalError> {
+    let mut select =
+        connection.prepare_cached("SELECT id, request_fingerprint FROM dag WHERE request_key = ?1")?;
+    let found = select.query_row([&key.key], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)));
+    let Some((id, fingerprint)) = found.optional()? else { return Ok(None) };
+    if fingerprint != key.fingerprint {
+        return Err(JournalError::KeyReused);
+    }
+    Ok(dag::load(connection, DagId(id))?.map(|(snapshot, _)| snapshot))
+}
+
+fn append(scope: &mut Scope<'_>, change: &Change) -> Result<(), JournalError> {
+    let Change { revision, events, stamp, after } = change;
+    let mut last = EventId(0);
+    for event in events {
+        match event {
+            Event::LockTaken => take_lock(scope.connection, after, stamp)?,
+            Event::LockReleased { .. } => release_lock(scope.connection, after.id)?,
+            Event::Created { .. }
+            | Event::Started
+            | Event::Claimed { .. }
+            | Event::Resumed { .. }
+            | Event::Noted { .. }
+            | Event::Succeeded { .. }
+            | Event::Failed { .. }
+            | Event::Waits { .. }
+            | Event::Stopped { .. }
+            | Event::Skipped { .. }
+            | Event::CancelAsked
+            | Event::RetryAsked
+            | Event::RollbackAsked
+            | Event::Passed
+            | Event::NodePassed { .. }
+            | Event::Signalled { .. }
+            | Event::Ended { .. } => {}
+        }
+        last = records::insert_event(scope, after, event, stamp)?;
+    }
+    if dag::update(scope.connection, *revision, after, events, last)? {
+        Ok(())
+    } else {
+        Err(JournalError::Stale)
+    }
+}
+
+fn take_lock(connection: &Connection, dag: &Snapshot, stamp: &Stamp) -> Result<(), JournalError> {
+    if let Some(holder) = holder(connection)? {
+        return Err(JournalError::LockHeld(holder));
+    }
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO lock (name, dag_id, dag_name, main_dag, since) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    let definition = &dag.definition;
+    insert.execute(params![
+        AGENT_LOCK,
+        dag.id.0,
+        definition.name,
+        definition.main_dag,
+        to_nanos(stamp.at)
+    ])?;
+    Ok(())
+}
+
+/// Releasing what one does not hold is a no-op (W2).
+fn release_lock(connection: &Connection, dag: DagId) -> Result<(), JournalError> {
+    let mut delete = connection.prepare_cached("DELETE FROM lock WHERE name = ?1 AND dag_id = ?2")?;
+    delete.execute(params![AGENT_LOCK, dag.0])?;
+    Ok(())
+}
+
+pub(super) fn holder(connection: &Connection) -> Result<Option<Holder>, StoreError> {
+    let mut select =
+        connection.prepare_cached("SELECT dag_id, dag_name, main_dag, since FROM lock WHERE name = ?1")?;
+    let holder = select.query_row([AGENT_LOCK], |row| {
+        Ok(Holder {
+            dag: DagId(row.get(0)?),
+            name: row.get(1)?,
+            main_dag: row.get(2)?,
+            since: from_nanos(row.get(3)?),
+        })
+    });
+    Ok(holder.optional()?)
+}
+
+/// DAGs that somebody must take up: not at rest, or at rest under a lease.
+fn live(connection: &Connection) -> Result<Vec<Snapshot>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT id FROM dag WHERE is_finished = 0 ORDER BY id")?;
+    let ids = select.query_map([], |row| row.get::<_, i64>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut live = Vec::new();
+    for id in ids {
+        let Some((snapshot, _)) = dag::load(connection, DagId(id))? else { continue };
+        let has_lease = snapshot.definition.lock.is_some_and(|lock| lock.lease_secs.is_some());
+        if !snapshot.state.is_at_rest() || has_lease {
+            live.push(snapshot);
+        }
+    }
+    Ok(live)
+}

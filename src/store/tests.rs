@@ -1,0 +1,508 @@
+//! The store on real files: commit means commit, refusals touch nothing, damage is told.
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+
+use super::error::StoreError;
+use super::open::connect;
+use super::writer::Scope;
+use super::{DagFilter, Retention, Secret, Store, check};
+use crate::clock::{Clock, ManualClock};
+use crate::engine::event::{At, Event, Failure, Output};
+use crate::engine::port::{Change, Journal, JournalError, Level, LogLine, NewDag, RequestKey, Stamp};
+use crate::engine::template::{Caps, Definition, Interruption, Lock, NodeDef};
+use crate::engine::{DagState, Operator, Snapshot, operate, plan};
+use crate::model::{AgentAddr, DagId, EventId, Timestamp};
+
+struct Rig {
+    dir: tempfile::TempDir,
+    clock: Arc<ManualClock>,
+    store: Store,
+}
+
+fn path(dir: &tempfile::TempDir) -> &Utf8Path {
+    Utf8Path::from_path(dir.path()).unwrap()
+}
+
+fn rig() -> Rig {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap());
+    let store = open(&dir, &clock).unwrap();
+    Rig { dir, clock, store }
+}
+
+fn open(dir: &tempfile::TempDir, clock: &Arc<ManualClock>) -> Result<Store, StoreError> {
+    let clock: Arc<dyn Clock> = Arc::clone(clock) as Arc<dyn Clock>;
+    Store::open(path(dir), clock, 2)
+}
+
+fn definition(nodes: usize, lock: Option<Lock>) -> Definition {
+    let node = |at: usize| NodeDef {
+        name: format!("node {at}"),
+        step: "t.step".into(),
+        upstreams: at.checked_sub(1).into_iter().collect(),
+        targets: vec![AgentAddr::new([127, 0, 0, 1].into(), 2886)],
+        is_parallel: false,
+        is_always: false,
+        releases_lock_on_failure: false,
+        caps: Caps::of("CTXPB"),
+        on_interruption: Interruption::Rerun,
+        deadline_secs: 60,
+    };
+    Definition {
+        name: "Test".into(),
+        flow: "test".into(),
+        nodes: (0..nodes).map(node).collect(),
+        params: json!({ "n": nodes }),
+        lock,
+        main_dag: Some("22130706433028861".into()),
+    }
+}
+
+const LOCKED: Option<Lock> = Some(Lock { lease_secs: None });
+
+impl Rig {
+    fn stamp(&self) -> Stamp {
+        Stamp { at: self.clock.now(), actor: "tester".into() }
+    }
+
+    async fn create(&self, nodes: usize, lock: Option<Lock>) -> Result<Snapshot, JournalError> {
+        let new = NewDag { definition: definition(nodes, lock), stamp: self.stamp(), key: None };
+        self.store.create(new).await.map(|created| created.snapshot)
+    }
+
+    /// Commits these events and what is planned after them.
+    async fn take(&self, dag: &mut Snapshot, mut events: Vec<Event>) -> Result<(), JournalError> {
+        self.clock.advance(Duration::from_millis(1));
+        let stamp = self.stamp();
+        let mut after = dag.clone();
+        for event in &events {
+            after.apply(event, stamp.at).unwrap();
+        }
+        for event in plan(&after) {
+            after.apply(&event, stamp.at).unwrap();
+            events.push(event);
+        }
+        let revision = dag.revision;
+        after.revision += 1;
+        self.store.append(Change { revision, events, stamp, after: Arc::new(after.clone()) }).await?;
+        *dag = after;
+        Ok(())
+    }
+
+    async fn run_to_the_end(&self, dag: &mut Snapshot) {
+        self.take(dag, vec![]).await.unwrap();
+        loop {
+            let active =
+                dag.sub_tasks().find(|(_, s)| s.state.is_active()).map(|(at, s)| (at, s.execute_times));
+            let Some((at, attempt)) = active else { break };
+            let event =
+                Event::Succeeded { at, attempt, output: Output { data: json!(1), shown: Value::Null } };
+            self.take(dag, vec![event]).await.unwrap();
+        }
+    }
+
+    fn line(&self, dag: &Snapshot, text: &str) -> LogLine {
+        LogLine {
+            dag: dag.id,
+            sub_task: dag.nodes[0].sub_tasks[0].id,
+            attempt: 1,
+            dag_name: "Test".into(),
+            node_name: "node 0".into(),
+            level: Level::Info,
+            text: text.into(),
+            fields: Value::Null,
+        }
+    }
+
+    fn assert_sound(&self) {
+        let report = check(self.store.path()).unwrap();
+        assert_eq!(report.problems, Vec::<String>::new());
+    }
+}
+
+fn failed(dag: &Snapshot) -> Event {
+    let failure =
+        Failure { code: "Common.Unexpected".into(), text: "no".into(), diagnosis: Some(json!({ "x": 1 })) };
+    Event::Failed { at: At { node: 0, sub: 0 }, attempt: dag.nodes[0].sub_tasks[0].execute_times, failure }
+}
+
+#[tokio::test]
+async fn a_dag_survives_reopening_with_everything() {
+    let rig = rig();
+    let mut dag = rig.create(2, LOCKED).await.unwrap();
+    rig.take(&mut dag, vec![]).await.unwrap();
+    let event = Event::Noted { at: At { node: 0, sub: 0 }, attempt: 1, note: json!({ "pid": 1 }) };
+    rig.take(&mut dag, vec![event]).await.unwrap();
+    let event = failed(&dag);
+    rig.take(&mut dag, vec![event]).await.unwrap();
+    let events = operate(&dag, Operator::Retry).unwrap();
+    rig.take(&mut dag, events).await.unwrap();
+    rig.store.close().await;
+
+    let again = open(&rig.dir, &rig.clock).unwrap();
+    assert_eq!(again.load(dag.id).await.unwrap().unwrap(), dag);
+    assert_eq!(again.live().await.unwrap(), [dag]);
+    rig.assert_sound();
+}
+
+#[tokio::test]
+async fn w33_full_synchronous_and_wal_are_really_on() {
+    let rig = rig();
+    let pragma = |name: &'static str| {
+        let write = move |scope: &mut Scope<'_>| -> Result<String, StoreError> {
+            Ok(scope
+                .connection
+                .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
+                .map(|v| format!("{v:?}"))?)
+        };
+        rig.store.inner.writer.write(write)
+    };
+    assert_eq!(pragma("synchronous").await.unwrap(), "Integer(2)");
+    assert_eq!(pragma("journal_mode").await.unwrap(), "Text(\"wal\")");
+    assert_eq!(pragma("foreign_keys").await.unwrap(), "Integer(1)");
+}
+
+#[tokio::test]
+async fn w2_a_held_lock_names_its_holder_and_only_the_holder_frees_it() {
+    let rig = rig();
+    let mut first = rig.create(1, LOCKED).await.unwrap();
+    let Err(JournalError::LockHeld(holder)) = rig.create(1, LOCKED).await else { panic!("two holders") };
+    assert_eq!((holder.dag, holder.name.as_str()), (first.id, "Test"));
+    assert_eq!(holder.main_dag.as_deref(), Some("22130706433028861"));
+    assert_eq!(rig.store.dags(DagFilter::All, false).await.unwrap().len(), 1, "the refused one left nothing");
+
+    // A DAG that gave its lock back and ends much later does not free the next holder's.
+    rig.take(&mut first, vec![Event::LockReleased { reason: "test".into() }]).await.unwrap();
+    let second = rig.create(1, LOCKED).await.unwrap();
+    rig.take(&mut first, vec![Event::LockReleased { reason: "again".into() }]).await.unwrap();
+    assert_eq!(rig.store.holder().await.unwrap().unwrap().dag, second.id);
+    let Err(JournalError::LockHeld(_)) = rig.take(&mut first, vec![Event::LockTaken]).await else {
+        panic!("stolen")
+    };
+    rig.assert_sound();
+}
+
+#[tokio::test]
+async fn a_refused_write_takes_back_nothing_of_its_neighbours() {
+    let rig = rig();
+    let dag = rig.create(1, LOCKED).await.unwrap();
+    let writes = (0..50).map(|n| rig.create(1, if n % 2 == 0 { LOCKED } else { None }));
+    let results = join_all(writes).await;
+    for (n, result) in results.iter().enumerate() {
+        assert_eq!(result.is_ok(), n % 2 == 1, "{n}");
+    }
+    assert_eq!(rig.store.dags(DagFilter::All, false).await.unwrap().len(), 26);
+    assert_eq!(rig.store.holder().await.unwrap().unwrap().dag, dag.id);
+    rig.assert_sound();
+}
+
+#[tokio::test]
+async fn w4_a_stale_change_is_refused_and_leaves_nothing() {
+    let rig = rig();
+    let mut dag = rig.create(1, None).await.unwrap();
+    let mut stale = dag.clone();
+    rig.take(&mut dag, vec![]).await.unwrap();
+    let before = rig.store.newest().await.unwrap();
+    assert!(matches!(rig.take(&mut stale, vec![]).await, Err(JournalError::Stale)));
+    assert_eq!(rig.store.newest().await.unwrap(), before);
+    rig.assert_sound();
+}
+
+#[tokio::test]
+async fn w41_the_same_request_key_finds_the_same_dag() {
+    let rig = rig();
+    let submit = |fingerprint: &str| {
+        let key = Some(RequestKey { key: "k1".into(), fingerprint: fingerprint.into() });
+        rig.store.create(NewDag { definition: definition(1, LOCKED), stamp: rig.stamp(), key })
+    };
+    let first = submit("a").await.unwrap();
+    let second = submit("a").await.unwrap();
+    assert!(first.is_new && !second.is_new);
+    assert_eq!(first.snapshot.id, second.snapshot.id);
+    assert!(matches!(submit("b").await, Err(JournalError::KeyReused)));
+}
+
+#[tokio::test]
+async fn log_lines_come_before_the_append_that_follows_them_and_move_the_version() {
+    let rig = rig();
+    let mut feed = rig.store.feed();
+    let mut dag = rig.create(1, None).await.unwrap();
+    rig.store.log(rig.line(&dag, "one"));
+    rig.store.log(rig.line(&dag, "two"));
+    rig.take(&mut dag, vec![]).await.unwrap();
+    let mut kinds = Vec::new();
+    let mut last = EventId(0);
+    while let Ok(record) = feed.try_recv() {
+        assert!(record.id > last, "published in order");
+        last = record.id;
+        kinds.push(record.kind.clone());
+    }
+    assert_eq!(kinds, ["created", "log", "log", "started", "claimed"]);
+    let detail = rig.store.dag(dag.id, true).await.unwrap().unwrap();
+    assert_eq!(detail.version, last);
+    assert_eq!(detail.logs.iter().map(|l| l.text.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(rig.store.logs(dag.nodes[0].sub_tasks[0].id).await.unwrap(), detail.logs);
+    let read = rig.store.records(Some(dag.id), EventId(1), 100).await.unwrap();
+    assert_eq!(
+        read.iter().map(|r| r.kind.as_str()).collect::<Vec<_>>(),
+        ["log", "log", "started", "claimed"]
+    );
+    assert_eq!(read[3].node_name.as_deref(), Some("node 0"));
+}
+
+#[tokio::test]
+async fn events_cannot_be_rewritten() {
+    let rig = rig();
+    rig.create(1, None).await.unwrap();
+    let write = |scope: &mut Scope<'_>| -> Result<usize, StoreError> {
+        Ok(scope.connection.execute("UPDATE event SET actor = 'nobody'", [])?)
+    };
+    let error = rig.store.inner.writer.write(write).await.unwrap_err().to_string();
+    assert!(error.contains("append-only"), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_nothing_is_half_written() {
+    let rig = rig();
+    let mut dag = rig.create(1, None).await.unwrap();
+    let limit = |pages: i64| {
+        let write = move |scope: &mut Scope<'_>| -> Result<(), StoreError> {
+            scope.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+            Ok(())
+        };
+        rig.store.inner.writer.write(write)
+    };
+    limit(1).await.unwrap();
+    let error = loop {
+        rig.store.log(rig.line(&dag, &"x".repeat(3_000)));
+        match rig.create(30, None).await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    let text = format!("{:?}", crate::error::Error::from(error));
+    assert!(text.contains("file system of the store is full"), "{text}");
+    rig.assert_sound();
+    // Space is freed: everything goes on, and the lines that had no caller to tell are there.
+    limit(1 << 20).await.unwrap();
+    rig.take(&mut dag, vec![]).await.unwrap();
+    rig.create(30, None).await.unwrap();
+    let logs = rig.store.logs(dag.nodes[0].sub_tasks[0].id).await.unwrap();
+    let tries = rig.store.dags(DagFilter::All, false).await.unwrap().len() - 1;
+    assert_eq!(logs.len(), tries, "one line per try, the failed one included");
+    rig.assert_sound();
+}
+
+#[tokio::test]
+async fn w34_pruning_takes_old_finished_dags_and_never_an_unfinished_one() {
+    let rig = rig();
+    let mut stuck = rig.create(1, LOCKED).await.unwrap();
+    rig.take(&mut stuck, vec![]).await.unwrap();
+    let event = failed(&stuck);
+    rig.take(&mut stuck, vec![event]).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let mut dag = rig.create(2, None).await.unwrap();
+        rig.run_to_the_end(&mut dag).await;
+        ids.push(dag.id);
+        rig.clock.advance(Duration::from_secs(86_400));
+    }
+    let left = async || {
+        let dags = rig.store.dags(DagFilter::All, false).await.unwrap();
+        dags.into_iter().map(|d| d.snapshot.id).collect::<Vec<DagId>>()
+    };
+    let now = rig.clock.now();
+    assert_eq!(rig.store.prune(Retention { days: 0, count: 0 }, now).await.unwrap(), 0);
+    assert_eq!(rig.store.prune(Retention { days: 0, count: 3 }, now).await.unwrap(), 2);
+    assert_eq!(left().await, [stuck.id, ids[2], ids[3], ids[4]]);
+    assert_eq!(rig.store.prune(Retention { days: 2, count: 0 }, now).await.unwrap(), 2);
+    assert_eq!(left().await, [stuck.id, ids[4]]);
+    rig.clock.advance(Duration::from_secs(86_400 * 1_000));
+    rig.store.prune(Retention { days: 1, count: 1 }, rig.clock.now()).await.unwrap();
+    assert_eq!(left().await, [stuck.id]);
+    assert_eq!(rig.store.records(Some(ids[0]), EventId(0), 10).await.unwrap(), []);
+    rig.assert_sound();
+}
+
+#[tokio::test]
+async fn documents_and_secrets_are_kept_together() {
+    let rig = rig();
+    let secret = Secret { name: "root".into(), sealed: Some(vec![1, 2]) };
+    rig.store
+        .save_document("agent", json!({ "a": 1 }), vec![secret], rig.stamp(), json!("first"))
+        .await
+        .unwrap();
+    assert_eq!(rig.store.document("agent").await.unwrap(), Some(json!({ "a": 1 })));
+    assert_eq!(rig.store.secret("root").await.unwrap(), Some(vec![1, 2]));
+    let none = Secret { name: "root".into(), sealed: None };
+    rig.store
+        .save_document("agent", json!({ "a": 2 }), vec![none], rig.stamp(), json!("second"))
+        .await
+        .unwrap();
+    assert_eq!(rig.store.secret("root").await.unwrap(), None);
+    let records = rig.store.records(None, EventId(0), 10).await.unwrap();
+    assert_eq!(
+        records.iter().map(|r| r.kind.as_str()).collect::<Vec<_>>(),
+        ["agent_changed", "agent_changed"]
+    );
+    assert_eq!(records[1].actor, "tester");
+}
+
+#[tokio::test]
+async fn seen_blocks_are_forgotten_when_they_expire() {
+    let rig = rig();
+    let now = rig.clock.now();
+    rig.store.remember_blocks(vec![[1; 32], [2; 32]], now + Duration::from_secs(60), now).await.unwrap();
+    rig.store.remember_blocks(vec![[1; 32]], now + Duration::from_secs(60), now).await.unwrap();
+    let seen = rig.store.seen_blocks(now).await.unwrap();
+    assert_eq!(seen.len(), 2);
+    assert_eq!(seen[0].1, now.as_second() + 60);
+    let later = now + Duration::from_secs(61);
+    assert_eq!(rig.store.seen_blocks(later).await.unwrap(), []);
+    rig.store.remember_blocks(vec![], later, later).await.unwrap();
+    let count: i64 = connect(rig.store.path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
+        .unwrap()
+        .query_row("SELECT count(*) FROM seen_block", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(count, 0);
+}
+
+#[tokio::test]
+async fn a_backup_taken_while_writing_is_whole_and_old_ones_go() {
+    let rig = rig();
+    let writing = async {
+        for _ in 0..40 {
+            rig.create(3, None).await.unwrap();
+        }
+    };
+    let (backup, ()) = tokio::join!(rig.store.backup(2), writing);
+    let backup = backup.unwrap();
+    assert!(backup.bytes > 0);
+    let report = check(&backup.path).unwrap();
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert_eq!(std::fs::metadata(&backup.path).unwrap().permissions().mode() & 0o777, 0o600);
+    for _ in 0..3 {
+        rig.clock.advance(Duration::from_secs(1));
+        rig.store.backup(2).await.unwrap();
+    }
+    let left = std::fs::read_dir(backup.path.parent().unwrap()).unwrap().count();
+    assert_eq!((left, backup.path.exists()), (2, false));
+}
+
+#[test]
+fn files_that_are_not_ours_or_not_whole_are_refused_with_the_reason() {
+    let clock = ManualClock::at(Timestamp::UNIX_EPOCH);
+    let with = |prepare: &dyn Fn(&Utf8Path)| {
+        let dir = tempfile::tempdir().unwrap();
+        let file = path(&dir).join("store.db");
+        prepare(&file);
+        let before = std::fs::read(&file).unwrap();
+        let error = open(&dir, &clock).unwrap_err();
+        assert_eq!(std::fs::read(&file).unwrap(), before, "a refused file is not touched");
+        error.to_string()
+    };
+    let private = |file: &Utf8Path, bytes: &[u8]| {
+        std::io::Write::write_all(&mut std::fs::File::create(file).unwrap(), bytes).unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let made = |file: &Utf8Path, sql: &str| {
+        private(file, b"");
+        connect(file, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap().execute_batch(sql).unwrap();
+        assert!(!file.with_extension("db-wal").exists(), "as another program would leave it");
+    };
+    let text = with(&|file| private(file, &[7; 8192]));
+    assert!(text.contains("is damaged") && text.contains("backup"), "{text}");
+    let text = with(&|file| made(file, "CREATE TABLE x (y); PRAGMA application_id = 7;"));
+    assert!(text.contains("another program"), "{text}");
+    let text = with(&|file| {
+        made(file, "CREATE TABLE x (y); PRAGMA application_id = 1868722281; PRAGMA user_version = 99;")
+    });
+    assert!(text.contains("format 99") && text.contains("newer agent"), "{text}");
+    let text = with(&|file| {
+        private(file, b"");
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    });
+    assert!(text.contains("chmod 600"), "{text}");
+}
+
+#[tokio::test]
+async fn check_finds_what_does_not_hold_together() {
+    let damage = async |sql: &'static str| {
+        let rig = rig();
+        let mut dag = rig.create(2, LOCKED).await.unwrap();
+        rig.take(&mut dag, vec![]).await.unwrap();
+        rig.store.close().await;
+        rig.assert_sound();
+        connect(rig.store.path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE)
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap();
+        check(rig.store.path()).unwrap().problems.join("; ")
+    };
+    for (sql, expected) in [
+        ("UPDATE sub_task SET execute_times = 5 WHERE position = 0", "not the sum of its events"),
+        ("DELETE FROM event WHERE kind = 'claimed'", "not the sum of its events"),
+        ("UPDATE dag SET state = 'succeeded'", "it has ended, but"),
+        ("DELETE FROM lock", "believes to hold the lock"),
+        ("UPDATE dag SET holds_lock = 0", "does not know it"),
+    ] {
+        let problems = damage(sql).await;
+        assert!(problems.contains(expected), "{sql}: {problems}");
+    }
+    let missing = check(&Utf8PathBuf::from("/nowhere/store.db")).unwrap_err().to_string();
+    assert!(missing.contains("no such file"), "{missing}");
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_found() {
+    let rig = rig();
+    for _ in 0..200 {
+        rig.create(3, None).await.unwrap();
+    }
+    rig.store.close().await;
+    let mut bytes = std::fs::read(rig.store.path()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 4096].fill(0xa5);
+    std::io::Write::write_all(&mut std::fs::File::create(rig.store.path()).unwrap(), &bytes).unwrap();
+    match check(rig.store.path()) {
+        Ok(report) => assert!(!report.problems.is_empty()),
+        Err(error) => assert!(error.to_string().contains("is damaged"), "{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_closed_store_refuses_and_says_so() {
+    let rig = rig();
+    rig.store.close().await;
+    let error = rig.create(1, None).await.unwrap_err();
+    assert!(crate::error::Error::from(error).text().contains("closing"));
+}
+
+#[tokio::test]
+async fn unfinished_and_last_maintenance_are_told_apart() {
+    let rig = rig();
+    let mut plain = rig.create(1, None).await.unwrap();
+    let mut locked = rig.create(1, LOCKED).await.unwrap();
+    for dag in [&mut plain, &mut locked] {
+        rig.take(dag, vec![]).await.unwrap();
+        let event = failed(dag);
+        rig.take(dag, vec![event]).await.unwrap();
+        assert_eq!(dag.state, DagState::Failed);
+    }
+    let ids = async |filter| {
+        let dags = rig.store.dags(filter, false).await.unwrap();
+        dags.into_iter().map(|d| d.snapshot.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(DagFilter::Unfinished).await, [locked.id], "a failed DAG without lock is finished");
+    let events = operate(&locked, Operator::Pass).unwrap();
+    rig.take(&mut locked, events).await.unwrap();
+    assert_eq!(ids(DagFilter::Unfinished).await, []);
+    assert_eq!(ids(DagFilter::LastMaintenance).await, [locked.id], "even if it ended long ago");
+    assert_eq!(ids(DagFilter::All).await, [plain.id, locked.id]);
+}
