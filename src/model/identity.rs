@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The nine identities; SDKs refuse any other text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(into = "&'static str", try_from = "String")]
 pub enum Identity {
     /// Belongs to nobody yet.
     Single,
@@ -46,6 +47,20 @@ impl Identity {
             Self::ScalingIn => "SCALING IN",
             Self::Unidentified => "UNIDENTIFIED",
         }
+    }
+}
+
+impl From<Identity> for &'static str {
+    fn from(identity: Identity) -> Self {
+        identity.text()
+    }
+}
+
+impl TryFrom<String> for Identity {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 

@@ -8,7 +8,8 @@ use std::str::FromStr;
 use super::{AddrError, AgentAddr};
 
 /// The name of a zone as it may stand in a request and in SQL.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct ZoneName(String);
 
 impl ZoneName {
@@ -17,6 +18,20 @@ impl ZoneName {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<ZoneName> for String {
+    fn from(name: ZoneName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for ZoneName {
+    type Error = ScopeError;
+
+    fn try_from(text: String) -> Result<Self, ScopeError> {
+        text.parse()
     }
 }
 
@@ -36,7 +51,8 @@ impl fmt::Display for ZoneName {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "type", content = "target", rename_all = "UPPERCASE")]
 pub enum Scope {
     Global,
     Zone(Vec<ZoneName>),

@@ -1,0 +1,121 @@
+//! The one holder of the document: readers see what is committed, writers come one after another.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Mutex, watch};
+
+use super::state::{AgentState, Change};
+use crate::clock::Clock;
+use crate::engine::port::Stamp;
+use crate::error::Result;
+use crate::model::Password;
+
+/// What opens the cluster and the agent. `None` = never set; an empty root password is a set one.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    pub root: Option<Password>,
+    pub agent: Option<Password>,
+}
+
+/// Where the document and the secrets are kept. Law: it returns after the commit, all or nothing.
+pub trait Keep: Send + Sync + Debug {
+    /// # Errors
+    /// When it cannot be kept; then nothing of it is.
+    fn save<'a>(
+        &'a self,
+        state: &'a AgentState,
+        secrets: &'a Secrets,
+        stamp: Stamp,
+        what: serde_json::Value,
+    ) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Cheap handle to the agent's own document.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    keep: Arc<dyn Keep>,
+    clock: Arc<dyn Clock>,
+    state: Arc<watch::Sender<Arc<AgentState>>>,
+    secrets: Arc<watch::Sender<Arc<Secrets>>>,
+    /// One change at a time; held over the commit.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Ledger {
+    pub fn new(keep: Arc<dyn Keep>, clock: Arc<dyn Clock>, state: AgentState, secrets: Secrets) -> Self {
+        Self {
+            keep,
+            clock,
+            state: Arc::new(watch::Sender::new(Arc::new(state))),
+            secrets: Arc::new(watch::Sender::new(Arc::new(secrets))),
+            turn: Arc::default(),
+        }
+    }
+
+    /// The document as committed last.
+    pub fn state(&self) -> Arc<AgentState> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    pub fn secrets(&self) -> Arc<Secrets> {
+        Arc::clone(&self.secrets.borrow())
+    }
+
+    /// The root password to use now: what is known, else the empty one of a fresh database.
+    pub fn root_password(&self) -> Password {
+        self.secrets().root.clone().unwrap_or_default()
+    }
+
+    /// Tells of every committed change.
+    pub fn watch(&self) -> watch::Receiver<Arc<AgentState>> {
+        self.state.subscribe()
+    }
+
+    /// Commits a change; afterwards everybody sees it.
+    ///
+    /// # Errors
+    /// When it cannot be kept; then nothing has changed.
+    pub async fn change(&self, change: Change, actor: &str) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let before = self.state();
+        let after = before.after(&change);
+        let secrets = self.secrets();
+        let new_secrets = secrets_after(&secrets, &change);
+        if after == *before && new_secrets.is_none() {
+            return Ok(());
+        }
+        let stamp = Stamp { at: self.clock.now(), actor: actor.to_owned() };
+        let secrets = new_secrets.as_ref().unwrap_or(&secrets);
+        self.keep.save(&after, secrets, stamp, change.describe()).await?;
+        if let Some(secrets) = new_secrets {
+            self.secrets.send_replace(Arc::new(secrets));
+        }
+        self.state.send_replace(Arc::new(after));
+        Ok(())
+    }
+}
+
+/// `None` when the change does not concern them.
+fn secrets_after(secrets: &Secrets, change: &Change) -> Option<Secrets> {
+    let root = |root: Option<Password>| Secrets { root, agent: secrets.agent.clone() };
+    match change {
+        Change::ClusterConfigured { root_password: Some(password), .. } | Change::RootPassword(password) => {
+            let is_known = secrets.root.as_ref().is_some_and(|known| known.expose() == password.expose());
+            (!is_known).then(|| root(Some(password.clone())))
+        }
+        Change::AgentPassword(password) => {
+            Some(Secrets { root: secrets.root.clone(), agent: Some(password.clone()) })
+        }
+        Change::BecameSingle => secrets.root.is_some().then(|| root(None)),
+        Change::ClusterConfigured { root_password: None, .. }
+        | Change::BecameMaster { .. }
+        | Change::BecameClusterAgent
+        | Change::ObserverConfigured { .. }
+        | Change::ServerWanted(_)
+        | Change::ServerStarted { .. }
+        | Change::ServerVersion(_)
+        | Change::ServerExited(_) => None,
+    }
+}

@@ -1,0 +1,24 @@
+//! Who we are, and what our cluster is configured to be.
+//!
+//! Purpose: one typed document, [`AgentState`], changed only by a [`Change`], saved before anybody sees it. The table
+//! of identities ([`identity`]) says which operation an agent of which identity may do, and what it becomes.
+//!
+//! Invariant: what [`Ledger::state`] shows is committed.
+//!
+//! Not here: the DAGs that make these changes (`flow`), how they are stored and sealed (`daemon` wires `store` and
+//! `secure`), membership of many agents and leases (they come with the cluster).
+
+mod config;
+mod identity;
+mod ledger;
+mod state;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{
+    ConfigError, DENIED_KEYS, MYSQL_PORT_DEFAULT, RPC_PORT_DEFAULT, effective, port, tidy_keys,
+};
+pub use identity::{Act, may};
+pub use ledger::{Keep, Ledger, Secrets};
+pub use state::{AgentState, Change, ClusterConfig, LastExit, ObserverConfig, Server, Wanted};

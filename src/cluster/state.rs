@@ -1,0 +1,177 @@
+//! The document about this agent, and the changes it can take.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+
+use crate::config::EngineKind;
+use crate::model::{AgentAddr, Exit, Identity, Password, Scope, ServerProcess, Timestamp, ZoneName};
+
+/// Everything the agent remembers about itself. Secrets are kept apart, see [`super::Secrets`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AgentState {
+    pub addr: AgentAddr,
+    pub engine: EngineKind,
+    pub binary: Utf8PathBuf,
+    pub identity: Identity,
+    pub zone: Option<ZoneName>,
+    pub cluster: ClusterConfig,
+    pub observer: ObserverConfig,
+    pub server: Server,
+}
+
+/// `POST /obcluster/config`. Each call replaces all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterConfig {
+    pub id: Option<i64>,
+    pub name: Option<String>,
+    pub rs_list: Option<String>,
+}
+
+/// `POST /observer/config`, by scope. Each call replaces what was set at its scope and targets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObserverConfig {
+    pub global: BTreeMap<String, String>,
+    pub zones: BTreeMap<ZoneName, BTreeMap<String, String>>,
+    pub servers: BTreeMap<AgentAddr, BTreeMap<String, String>>,
+}
+
+/// What is known and wanted of the database process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    pub wanted: Wanted,
+    /// The life we know of; it may have ended meanwhile.
+    pub process: Option<ServerProcess>,
+    pub last_exit: Option<LastExit>,
+    /// Port of the MySQL protocol, as last started.
+    pub sql_port: Option<u16>,
+    /// `ob_version()` of the running engine.
+    pub version: Option<String>,
+}
+
+/// What the last operation wanted of the process. An exit while `Running` is wanted is news.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// Nobody has started it yet.
+    #[default]
+    Nothing,
+    Running,
+    Stopped,
+}
+
+/// How the process ended last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastExit {
+    pub pid: i32,
+    pub exit: Exit,
+    pub at: Timestamp,
+    /// No operation had asked for it.
+    pub is_unexpected: bool,
+}
+
+/// What can change, with the values. Passwords never become part of a record.
+#[derive(Clone, Debug)]
+pub enum Change {
+    BecameMaster { zone: ZoneName },
+    BecameClusterAgent,
+    BecameSingle,
+    ClusterConfigured { config: ClusterConfig, root_password: Option<Password> },
+    ObserverConfigured { scope: Scope, config: BTreeMap<String, String> },
+    RootPassword(Password),
+    AgentPassword(Password),
+    ServerWanted(Wanted),
+    ServerStarted { process: ServerProcess, sql_port: u16 },
+    ServerVersion(String),
+    ServerExited(LastExit),
+}
+
+impl Change {
+    /// The record of the change: its name and what may be seen of it.
+    pub fn describe(&self) -> serde_json::Value {
+        use serde_json::json;
+        match self {
+            Self::BecameMaster { zone } => json!({ "became": Identity::Master, "zone": zone }),
+            Self::BecameClusterAgent => json!({ "became": Identity::ClusterAgent }),
+            Self::BecameSingle => json!({ "became": Identity::Single }),
+            Self::ClusterConfigured { config, root_password } => {
+                json!({ "cluster": config, "sets_root_password": root_password.is_some() })
+            }
+            Self::ObserverConfigured { scope, config } => {
+                json!({ "scope": scope.to_string(), "observer": config })
+            }
+            Self::RootPassword(_) => json!("root password"),
+            Self::AgentPassword(_) => json!("agent password"),
+            Self::ServerWanted(wanted) => json!({ "server_wanted": wanted }),
+            Self::ServerStarted { process, sql_port } => {
+                json!({ "server_started": process, "sql_port": sql_port })
+            }
+            Self::ServerVersion(version) => json!({ "server_version": version }),
+            Self::ServerExited(exit) => json!({ "server_exited": exit }),
+        }
+    }
+}
+
+impl AgentState {
+    pub fn new(addr: AgentAddr, engine: EngineKind, binary: Utf8PathBuf) -> Self {
+        Self {
+            addr,
+            engine,
+            binary,
+            identity: Identity::Single,
+            zone: None,
+            cluster: ClusterConfig::default(),
+            observer: ObserverConfig::default(),
+            server: Server::default(),
+        }
+    }
+
+    /// The document after a change. Applying a change twice is applying it once.
+    #[must_use]
+    pub fn after(&self, change: &Change) -> Self {
+        let mut state = self.clone();
+        match change {
+            Change::BecameMaster { zone } => {
+                state.identity = Identity::Master;
+                state.zone = Some(zone.clone());
+            }
+            Change::BecameClusterAgent => state.identity = Identity::ClusterAgent,
+            Change::BecameSingle => {
+                state.identity = Identity::Single;
+                state.zone = None;
+                state.cluster = ClusterConfig::default();
+                state.observer = ObserverConfig::default();
+            }
+            Change::ClusterConfigured { config, .. } => state.cluster = config.clone(),
+            Change::ObserverConfigured { scope, config } => state.observer.replace(scope, config),
+            Change::RootPassword(_) | Change::AgentPassword(_) => {}
+            Change::ServerWanted(wanted) => state.server.wanted = *wanted,
+            Change::ServerStarted { process, sql_port } => {
+                state.server.process = Some(process.clone());
+                state.server.sql_port = Some(*sql_port);
+                state.server.wanted = Wanted::Running;
+            }
+            Change::ServerVersion(version) => state.server.version = Some(version.clone()),
+            Change::ServerExited(exit) => {
+                state.server.process = None;
+                state.server.last_exit = Some(exit.clone());
+            }
+        }
+        state
+    }
+}
+
+impl ObserverConfig {
+    fn replace(&mut self, scope: &Scope, config: &BTreeMap<String, String>) {
+        match scope {
+            Scope::Global => self.global = config.clone(),
+            Scope::Zone(zones) => {
+                self.zones.extend(zones.iter().map(|zone| (zone.clone(), config.clone())));
+            }
+            Scope::Server(servers) => {
+                self.servers.extend(servers.iter().map(|server| (*server, config.clone())));
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The statements of the single-node engine (`seekdb-engine.md` §10, §11).
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use tokio::sync::watch;
+
+use super::connect::{Endpoint, NoLogin, STATEMENT_LIMIT, connect, limited, login, useless};
+use super::quote::literal;
+use crate::crash::{self, Point};
+use crate::error::Result;
+use crate::flow::ports::{Login, ObSql, Progress};
+use crate::model::Password;
+
+/// What a restart may still have to replay for a freeze to count as done: one redo file. Measured: an engine that has
+/// just been initialised never moves its checkpoint past the freeze, with 7 MB of log in all.
+const REPLAY_BYTES_MAX: u64 = 64 << 20;
+
+/// The engine announces its checkpoint nowhere: it moves every few seconds and has to be read.
+const CHECKPOINT_LOOK: Duration = Duration::from_secs(1);
+
+/// SQL to the local `seekdb`. The port is where the running configuration says.
+#[derive(Clone, Debug)]
+pub struct SeekdbSql {
+    port: watch::Receiver<u16>,
+}
+
+impl SeekdbSql {
+    pub fn new(port: watch::Receiver<u16>) -> Self {
+        Self { port }
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::loopback(*self.port.borrow())
+    }
+
+    async fn first_column(
+        &self,
+        password: &Password,
+        what: &str,
+        sql: &'static str,
+    ) -> Result<Option<String>> {
+        let endpoint = self.endpoint();
+        let mut connection = connect(endpoint, password).await?;
+        let value = limited(endpoint, what, STATEMENT_LIMIT, connection.query_first::<String, _>(sql)).await;
+        bye(connection).await;
+        value
+    }
+}
+
+/// Says goodbye; a server that does not listen any more needs none.
+async fn bye(connection: Conn) {
+    if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), connection.disconnect()).await {
+        tracing::trace!(%error, "a connection was dropped without goodbye");
+    }
+}
+
+impl ObSql for SeekdbSql {
+    fn login<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Login> {
+        Box::pin(async move {
+            match login(self.endpoint(), password).await {
+                Ok(connection) => {
+                    bye(connection).await;
+                    Login::Accepted
+                }
+                Err(NoLogin::Refused) => Login::Refused,
+                Err(NoLogin::NoAnswer(_)) => Login::NoAnswer,
+            }
+        })
+    }
+
+    fn serving<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            // A table, not `SELECT 1`: with a full disk only the latter still answers (§9).
+            let sql =
+                "SELECT CAST(count(*) AS CHAR) FROM oceanbase.V$OB_SERVER_STAT WHERE START_SERVICE_TIME > 0";
+            let serving = self.first_column(password, "asking whether the server serves", sql).await?;
+            match serving.as_deref() {
+                Some("1") => Ok(()),
+                _ => Err(useless(self.endpoint(), "it answers, but has not begun to serve")),
+            }
+        })
+    }
+
+    fn set_root_password<'a>(
+        &'a self,
+        current: &'a Password,
+        new: &'a Password,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let endpoint = self.endpoint();
+            let mut connection = connect(endpoint, current).await?;
+            let sql = format!("ALTER USER root IDENTIFIED BY {}", literal(new.expose()));
+            crash::point(Point::BeforeSql);
+            let what = "ALTER USER root";
+            let done = limited(endpoint, what, STATEMENT_LIMIT, connection.query_drop(sql)).await;
+            crash::point(Point::AfterSql);
+            bye(connection).await;
+            done
+        })
+    }
+
+    fn minor_freeze<'a>(
+        &'a self,
+        password: &'a Password,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let endpoint = self.endpoint();
+            let mut connection = connect(endpoint, password).await?;
+            let before = log_position(endpoint, &mut connection).await?.max_scn;
+            crash::point(Point::BeforeSql);
+            for sql in ["ALTER SYSTEM MINOR FREEZE", "ALTER SYSTEM CHECKPOINT"] {
+                limited(endpoint, sql, STATEMENT_LIMIT, connection.query_drop(sql)).await?;
+            }
+            crash::point(Point::AfterSql);
+            let mut told = u64::MAX;
+            loop {
+                let log = log_position(endpoint, &mut connection).await?;
+                let replay = log.end_lsn.saturating_sub(log.checkpoint_lsn);
+                if log.checkpoint_scn > before || replay <= REPLAY_BYTES_MAX {
+                    progress.info(&format!("frozen; a restart has {} MiB of log to replay", replay >> 20));
+                    bye(connection).await;
+                    return Ok(());
+                }
+                if replay != told {
+                    progress
+                        .info(&format!("freezing; a restart would still replay {} MiB of log", replay >> 20));
+                    told = replay;
+                }
+                tokio::time::sleep(CHECKPOINT_LOOK).await;
+            }
+        })
+    }
+
+    fn parameter_names<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(async move {
+            let endpoint = self.endpoint();
+            let mut connection = connect(endpoint, password).await?;
+            let sql = "SELECT lower(NAME) FROM oceanbase.V$OB_PARAMETERS";
+            let names =
+                limited(endpoint, "listing parameters", STATEMENT_LIMIT, connection.query::<String, _>(sql))
+                    .await;
+            bye(connection).await;
+            names
+        })
+    }
+
+    fn version<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move {
+            let version =
+                self.first_column(password, "asking for the version", "SELECT ob_version()").await?;
+            version.ok_or_else(|| useless(self.endpoint(), "it told no version"))
+        })
+    }
+}
+
+struct LogPosition {
+    max_scn: u64,
+    end_lsn: u64,
+    checkpoint_scn: u64,
+    checkpoint_lsn: u64,
+}
+
+async fn log_position(endpoint: Endpoint, connection: &mut Conn) -> Result<LogPosition> {
+    let sql = "SELECT s.MAX_SCN, s.END_LSN, i.checkpoint_scn, i.checkpoint_lsn
+               FROM oceanbase.V$OB_LOG_STAT s, oceanbase.__all_virtual_ls_info i";
+    let what = "reading the log's position";
+    let row =
+        limited(endpoint, what, STATEMENT_LIMIT, connection.query_first::<(u64, u64, u64, u64), _>(sql))
+            .await?;
+    let (max_scn, end_lsn, checkpoint_scn, checkpoint_lsn) =
+        row.ok_or_else(|| useless(endpoint, "it has no log stream"))?;
+    Ok(LogPosition { max_scn, end_lsn, checkpoint_scn, checkpoint_lsn })
+}
