@@ -26,6 +26,9 @@ macro_rules! codes {
             /// Every row, in the order of `proto/errors.json`.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
+            /// The row of a name that was stored or came from a peer.
+            pub fn by_name(name: &str) -> Option<Self> { Self::ALL.iter().copied().find(|code| code.name() == name) }
+
             /// `errCode` on the wire.
             pub fn name(self) -> &'static str { match self { $(Self::$variant => $name),* } }
 

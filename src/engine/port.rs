@@ -144,6 +144,85 @@ pub struct Record {
     pub body: Value,
 }
 
+/// Which DAGs to list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DagFilter {
+    All,
+    Unfinished,
+    /// The newest one that took the lock, even if it ended long ago.
+    LastMaintenance,
+}
+
+/// A line of a sub-task's record, as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogRow {
+    pub id: EventId,
+    pub sub_task: SubTaskId,
+    pub attempt: u32,
+    pub at: Timestamp,
+    pub level: Level,
+    pub text: String,
+    pub fields: Value,
+}
+
+/// A DAG as read in one moment (W8), with the lines of its sub-tasks when asked for.
+#[derive(Clone, Debug)]
+pub struct Detail {
+    pub snapshot: Snapshot,
+    /// The last event that concerned it, log lines included.
+    pub version: EventId,
+    pub logs: Vec<LogRow>,
+}
+
+/// What the store can tell, and what is recorded beside the DAGs.
+pub trait Archive: Send + Sync + Debug {
+    /// # Errors
+    /// When the store cannot be read; so for all of these.
+    fn dag(&self, id: DagId, with_logs: bool) -> BoxFuture<'_, Result<Option<Detail>, Error>>;
+
+    /// By number, oldest first.
+    fn dags(&self, filter: DagFilter, with_logs: bool) -> BoxFuture<'_, Result<Vec<Detail>, Error>>;
+
+    /// The DAG that a node belongs to.
+    fn dag_of_node(&self, node: NodeId) -> BoxFuture<'_, Result<Option<DagId>, Error>>;
+
+    /// The DAG that a sub-task belongs to.
+    fn dag_of_sub_task(&self, sub_task: SubTaskId) -> BoxFuture<'_, Result<Option<DagId>, Error>>;
+
+    /// All attempts of a sub-task in order; empty for an unknown number.
+    fn logs(&self, sub_task: SubTaskId) -> BoxFuture<'_, Result<Vec<LogRow>, Error>>;
+
+    /// Records after a number, oldest first, at most `limit`; of one DAG or of all.
+    fn records(
+        &self,
+        dag: Option<DagId>,
+        after: EventId,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Record>, Error>>;
+
+    /// The number of the newest record.
+    fn newest(&self) -> BoxFuture<'_, Result<EventId, Error>>;
+
+    /// Who holds the maintenance lock of this host.
+    fn holder(&self) -> BoxFuture<'_, Result<Option<Holder>, Error>>;
+
+    /// The newest DAG that is coordinated by this one.
+    fn coordinated_by<'a>(&'a self, main_dag: &'a str) -> BoxFuture<'a, Result<Option<DagId>, Error>>;
+
+    /// Records what belongs to no transition: an audit entry, what was seen of the database process. Returns after
+    /// the commit.
+    fn record(
+        &self,
+        kind: &'static str,
+        dag: Option<DagId>,
+        stamp: Stamp,
+        body: Value,
+    ) -> BoxFuture<'_, Result<EventId, Error>>;
+
+    /// Everything committed from now on. A subscriber that falls behind is told so and reads on with `records`.
+    fn feed(&self) -> broadcast::Receiver<Arc<Record>>;
+}
+
 pub trait Journal: Send + Sync + Debug {
     /// # Errors
     /// `LockHeld`, `KeyReused`, `Store`.

@@ -1,3 +1,24 @@
-//! The long operations, one file each.
+//! The long operations, one file each: parameters, template, steps, and their undo.
+//!
+//! Purpose: what a start or an init *is*, as nodes that look before they act. `handshake` is the coordinator's side of
+//! an operation over agents, `participant` the side of each agent in scope; both are the same on one host and on many.
+//!
+//! Invariant: every step can be run again from any point where it was interrupted, and says in its comment why.
+//!
+//! Not here: when an operation is allowed (`app`), how processes, SQL and peers are reached (`ports` and the adapters
+//! behind them), the rules of DAGs (`engine`).
 
+pub mod catalog;
+pub mod handshake;
+pub mod init;
+pub mod join;
+pub mod local;
+pub mod participant;
 pub mod ports;
+pub mod server;
+pub mod settings;
+pub mod start;
+pub mod stop;
+
+#[cfg(test)]
+mod tests;

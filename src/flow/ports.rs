@@ -7,11 +7,15 @@
 //! Not here: the journal (`engine::port`), the clock (`clock`).
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
+use crate::engine::event::Failure;
+use crate::engine::port::Level;
 use crate::error::Result;
-use crate::model::{Exit, Finding, Launch, Password, ServerProcess, StopHow, StopReport};
+use crate::model::{AgentAddr, EventId, Exit, Finding, Launch, Password, ServerProcess, StopHow, StopReport};
 
 /// Where a port says what it is waiting for. Lines go to the task's log.
 pub trait Progress: Send + Sync {
@@ -96,6 +100,12 @@ pub trait Process: Send + Sync + Debug {
     /// # Errors
     /// When that cannot be recorded.
     fn mark_initialised(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Takes [`Process::mark_initialised`] back, for the rollback of an init that never ended: its data may be removed.
+    ///
+    /// # Errors
+    /// When that cannot be recorded.
+    fn forget_initialised(&self) -> BoxFuture<'_, Result<()>>;
 }
 
 /// Whether a password opens the database.
@@ -146,4 +156,113 @@ pub trait ObSql: Send + Sync + Debug {
     /// # Errors
     /// As `serving`.
     fn version<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<String>>;
+}
+
+/// Seals what must be stored inside a task's parameters, such as a password to be set.
+pub trait Sealer: Send + Sync + Debug {
+    /// # Errors
+    /// When the vault cannot seal.
+    fn seal(&self, purpose: &str, secret: &Password) -> Result<String>;
+
+    /// # Errors
+    /// When it was sealed by another vault or for another purpose.
+    fn open(&self, purpose: &str, sealed: &str) -> Result<Password>;
+}
+
+/// What a coordinator asks of an agent in scope. Keyed by the main DAG: repeated, it finds what it made (W18).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// Generic id of the coordinating DAG.
+    pub main_dag: String,
+    pub main_name: String,
+    /// Grows when a part that was released has to be prepared again, after a retry of the main DAG.
+    pub round: u32,
+    pub operation: Operation,
+    /// Main DAGs that may be pushed aside.
+    pub force: Vec<String>,
+    /// Who asked for the operation.
+    pub actor: String,
+}
+
+/// What the agent does with its own server once it is told to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Operation {
+    Start,
+    Stop { how: StopHow },
+}
+
+/// How far an agent's part has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progressed {
+    Preparing,
+    /// Holds its lock and waits for the go.
+    Prepared,
+    Running,
+    /// Did its part and waits for the end.
+    Done,
+    Failed,
+    /// Released: ended by the coordinator, an operator or its lease.
+    Released,
+}
+
+/// A line of the agent's own record, for the coordinator's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerLine {
+    pub level: Level,
+    pub text: String,
+}
+
+/// One look at an agent's part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Generic id of the agent's sub-DAG.
+    pub sub_dag: String,
+    pub progressed: Progressed,
+    /// Pass it to the next look to be answered when something has changed since.
+    pub version: EventId,
+    /// What was recorded since the version that was passed.
+    pub lines: Vec<PeerLine>,
+    pub failure: Option<Failure>,
+}
+
+/// The agents that take part, ourselves included.
+///
+/// Laws: every call is idempotent by the main DAG's id. An `Err` with a code of its own is a refusal: it was
+/// understood and nothing was done. `Agent.RPC.RequestFailed` means not known: ask again.
+pub trait Peers: Send + Sync + Debug {
+    /// Creates the sub-DAG under the agent's maintenance lock. Returns its generic id.
+    ///
+    /// # Errors
+    /// `Agent.UnderMaintenanceDag` naming the holder, in text and `data`.
+    fn prepare<'a>(&'a self, agent: AgentAddr, request: &'a Prepare) -> BoxFuture<'a, Result<String>>;
+
+    /// # Errors
+    /// When nothing is prepared there for this main DAG.
+    fn go<'a>(&'a self, agent: AgentAddr, main_dag: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Answers when something has changed since `since`, or after `wait`. Renews the lease.
+    ///
+    /// # Errors
+    /// When nothing is prepared there for this main DAG.
+    fn watch<'a>(
+        &'a self,
+        agent: AgentAddr,
+        main_dag: &'a str,
+        since: EventId,
+        wait: Duration,
+    ) -> BoxFuture<'a, Result<PeerView>>;
+
+    /// The coordinator is alive: the lease begins anew.
+    ///
+    /// # Errors
+    /// When nothing is prepared there for this main DAG.
+    fn renew<'a>(&'a self, agent: AgentAddr, main_dag: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Ends the agent's part and frees its lock; cancels it first if it still runs. True when there was one.
+    ///
+    /// # Errors
+    /// `Task.Dag.CancelTimeout` when its code does not stop.
+    fn end<'a>(&'a self, agent: AgentAddr, main_dag: &'a str, actor: &'a str) -> BoxFuture<'a, Result<bool>>;
 }

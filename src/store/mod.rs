@@ -31,4 +31,3 @@ pub use documents::Secret;
 pub use error::StoreError;
 pub use open::Store;
 pub use prune::Retention;
-pub use queries::{DagFilter, LogRow};

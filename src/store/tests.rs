@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use super::error::StoreError;
 use super::open::connect;
 use super::writer::Scope;
-use super::{DagFilter, Retention, Secret, Store, check};
+use super::{Retention, Secret, Store, check};
 use crate::clock::{Clock, ManualClock};
 use crate::engine::event::{At, Event, Failure, Output};
-use crate::engine::port::{Change, Journal, JournalError, Level, LogLine, NewDag, RequestKey, Stamp};
+use crate::engine::port::{
+    Archive, Change, DagFilter, Journal, JournalError, Level, LogLine, NewDag, RequestKey, Stamp,
+};
 use crate::engine::template::{Caps, Definition, Interruption, Lock, NodeDef};
 use crate::engine::{DagState, Operator, Snapshot, operate, plan};
 use crate::model::{AgentAddr, DagId, EventId, Timestamp};
@@ -231,7 +233,7 @@ async fn w41_the_same_request_key_finds_the_same_dag() {
 #[tokio::test]
 async fn log_lines_come_before_the_append_that_follows_them_and_move_the_version() {
     let rig = rig();
-    let mut feed = rig.store.feed();
+    let mut feed = Journal::feed(&rig.store);
     let mut dag = rig.create(1, None).await.unwrap();
     rig.store.log(rig.line(&dag, "one"));
     rig.store.log(rig.line(&dag, "two"));

@@ -1,0 +1,323 @@
+//! What every flow does with the own server: check, start, wait until it serves, stop. The steps of the sub-DAGs, of
+//! the local emergency operations, and of init.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::catalog::Ports;
+use super::ports::{Operation, Progress};
+use crate::cluster::{Change, LastExit, MYSQL_PORT_DEFAULT, Wanted, effective, port};
+use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec};
+use crate::error::{Code, Error, Result};
+use crate::model::{Diagnosis, Exit, Finding, Launch, ServerProcess, StopHow, StopReport};
+
+/// How long a started server's own answers are looked at before the process itself has to be right.
+const SERVING_LOOK: Duration = Duration::from_millis(500);
+
+/// What a login is given to succeed once the server listens (measured: the first one takes 60 ms).
+const LOGIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// Room for notes and commits around a wait that has its own limit.
+const MARGIN: Duration = Duration::from_secs(60);
+
+pub(super) fn register(registry: &mut Registry, ports: &Ports) {
+    registry.add(Check(ports.clone()));
+    registry.add(Start(ports.clone()));
+    registry.add(Serve(ports.clone()));
+    registry.add(Stop(ports.clone()));
+}
+
+/// Parameters of a flow that stops: the only thing these steps need to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct HasOperation {
+    pub(super) operation: Operation,
+}
+
+/// What a start found before it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Checked {
+    is_running: bool,
+}
+
+/// `Check ob process and config`: is it running already, and would it start? Looks only.
+#[derive(Debug)]
+struct Check(Ports);
+
+impl Step for Check {
+    fn spec(&self) -> StepSpec {
+        StepSpec { key: "server.check", caps: Caps::of("CPXT"), deadline: Duration::from_secs(120) }
+    }
+
+    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(async move {
+            if let Some(server) = self.0.process.find().await? {
+                ctx.info(&format!("already running as process {} since {}", server.pid, server.started_at));
+                return Outcome::with(Checked { is_running: true });
+            }
+            if !self.0.process.is_initialised() {
+                let text =
+                    "no database was ever started in this home; initialise it first (obpilot cluster init)";
+                return Err(Error::new(Code::NotInitialized, text));
+            }
+            let findings = self.0.process.preflight(&later_start(&self.0)).await;
+            report(ctx, &findings)?;
+            Outcome::with(Checked { is_running: false })
+        })
+    }
+}
+
+/// Warnings go to the record; what is fatal fails the step, all of it in one error (W23).
+pub(super) fn report(ctx: &StepCtx, findings: &[Finding]) -> Result<()> {
+    for finding in findings.iter().filter(|f| !f.is_fatal) {
+        ctx.warn(&finding.to_string());
+    }
+    let fatal: Vec<_> = findings.iter().filter(|f| f.is_fatal).collect();
+    if fatal.is_empty() {
+        return Ok(());
+    }
+    let text: Vec<_> = fatal.iter().map(ToString::to_string).collect();
+    let text = format!("the server would not start: {}", text.join(". "));
+    Err(Error::new(Code::PreflightFailed, text).with_diagnosis(json!({ "findings": findings })))
+}
+
+/// A start that is not the first: the engine remembers what it was configured with; the agent repeats only what it does
+/// not remember.
+pub(super) fn later_start(ports: &Ports) -> Launch {
+    let state = ports.ledger.state();
+    let configured = effective(&state, ports.own);
+    let mut options: BTreeMap<String, String> = BTreeMap::new();
+    if let Some(level) = configured.get("syslog_level") {
+        options.insert("syslog_level".to_owned(), level.clone());
+    }
+    if let Some(sql_port) = state.server.sql_port {
+        options.insert("mysql_port".to_owned(), sql_port.to_string());
+    }
+    Launch { is_first: false, options }
+}
+
+/// `Start observer`: spawns the process and waits until it listens.
+///
+/// Safe to run again: a process that runs already is taken for ours, whoever spawned it, because only the process of
+/// this home with this executable is ever found. A crash between spawn and note is therefore no second spawn.
+#[derive(Debug)]
+struct Start(Ports);
+
+impl Step for Start {
+    fn spec(&self) -> StepSpec {
+        StepSpec { key: "server.start", caps: Caps::of("TCBPX"), deadline: self.0.limits.start + MARGIN }
+    }
+
+    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(async move {
+            let launch = later_start(&self.0);
+            let server = start(&self.0, ctx, &launch).await?;
+            Outcome::with(json!({ "process": server }))
+        })
+    }
+
+    /// Stops what this start has started, and nothing that ran before it.
+    fn undo<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match ctx.note::<Noted>() {
+                Some(noted) => stop_life(&self.0, ctx, &noted.process).await,
+                None => Ok(()),
+            }
+        })
+    }
+}
+
+/// What a start notes once the process exists.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Noted {
+    process: ServerProcess,
+}
+
+/// Makes the server of this home run and listen.
+pub(super) async fn start(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Result<ServerProcess> {
+    ports.ledger.change(Change::ServerWanted(Wanted::Running), &ctx.dag_ref).await?;
+    let server = match ports.process.find().await? {
+        Some(server) => server,
+        None => {
+            ctx.info(if launch.is_first { "starting it for the first time" } else { "starting" });
+            let server = ports.process.spawn(launch, ctx).await?;
+            ctx.info(&format!("process {} runs", server.pid));
+            server
+        }
+    };
+    ctx.save_note(Noted { process: server.clone() }).await?;
+    let sql_port = port(&launch.options, "mysql_port", MYSQL_PORT_DEFAULT)
+        .map_err(|e| Error::new(Code::InvalidPort, e.to_string()))?;
+    let started = Change::ServerStarted { process: server.clone(), sql_port };
+    ports.ledger.change(started, &ctx.dag_ref).await?;
+    wait_ready(ports, ctx, &server).await?;
+    Ok(server)
+}
+
+async fn wait_ready(ports: &Ports, ctx: &StepCtx, server: &ServerProcess) -> Result<()> {
+    ctx.log_wait(&format!("process {} to listen", server.pid), ports.limits.start);
+    match tokio::time::timeout(ports.limits.start, ports.process.ready(server, ctx)).await {
+        Ok(Ok(())) => {
+            ctx.info("it listens");
+            Ok(())
+        }
+        Ok(Err(error)) => {
+            // It has ended, so this answers at once.
+            let exit = ports.process.exited(server).await;
+            record_exit(ports, ctx, server, exit).await?;
+            Err(error)
+        }
+        Err(_) => {
+            let diagnosis: Diagnosis = ports.process.diagnose(server, None).await;
+            let text = format!(
+                "it runs but does not listen after {} s: {}; it was left running, RETRY waits again",
+                ports.limits.start.as_secs(),
+                diagnosis.headline()
+            );
+            Err(Error::new(Code::StartFailed, text).with_diagnosis(json!(diagnosis)))
+        }
+    }
+}
+
+/// `Execute start observer sql`: the server serves, seen by SQL with the password that the agent knows. A server that
+/// refuses that password is up all the same: the start succeeds and says so.
+#[derive(Debug)]
+struct Serve(Ports);
+
+impl Step for Serve {
+    fn spec(&self) -> StepSpec {
+        StepSpec { key: "server.serve", caps: Caps::of("CPXT"), deadline: self.0.limits.start + MARGIN }
+    }
+
+    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(async move {
+            serve(&self.0, ctx).await?;
+            Outcome::done()
+        })
+    }
+}
+
+pub(super) async fn serve(ports: &Ports, ctx: &StepCtx) -> Result<()> {
+    let limit = ports.limits.start.min(LOGIN_LIMIT);
+    let served = tokio::time::timeout(limit, async {
+        loop {
+            let password = ports.ledger.root_password();
+            match ports.sql.serving(&password).await {
+                Ok(()) => return Ok(()),
+                Err(error) if error.code == Code::PasswordIncorrect => return Err(error),
+                Err(error) => tracing::debug!(%error, "not serving yet"),
+            }
+            // The server announces this step nowhere; it follows the listening within a moment.
+            tokio::time::sleep(SERVING_LOOK).await;
+        }
+    });
+    match served.await {
+        Ok(Ok(())) => {
+            let version = ports.sql.version(&ports.ledger.root_password()).await?;
+            ctx.info(&format!("it serves, version {version}"));
+            ports.ledger.change(Change::ServerVersion(version), &ctx.dag_ref).await
+        }
+        Ok(Err(refused)) => {
+            ctx.warn(&format!("it listens, but its serving could not be verified: {refused}"));
+            Ok(())
+        }
+        Err(_) => {
+            let text =
+                format!("it listens, but does not serve SQL after {} s; look at its log", limit.as_secs());
+            Err(Error::new(Code::ServerNotReady, text))
+        }
+    }
+}
+
+/// `Stop observer`: graceful as the engine understands it, or SIGKILL, as the flow was told. Already stopped is success.
+///
+/// Safe to run again: it looks for the process first, and another life than the noted one is never signalled.
+#[derive(Debug)]
+struct Stop(Ports);
+
+impl Step for Stop {
+    fn spec(&self) -> StepSpec {
+        StepSpec {
+            key: "server.stop",
+            caps: Caps::of("CPXT"),
+            // A first start that is still initialising is waited for.
+            deadline: self.0.limits.start + self.0.limits.stop_grace + MARGIN,
+        }
+    }
+
+    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(async move {
+            let HasOperation { operation } = ctx.params()?;
+            let how = match operation {
+                Operation::Stop { how } => how,
+                Operation::Start => return Err(Error::unexpected("a start was told to stop the server")),
+            };
+            self.0.ledger.change(Change::ServerWanted(Wanted::Stopped), &ctx.dag_ref).await?;
+            let Some(server) = self.0.process.find().await? else {
+                ctx.info("already stopped");
+                return Outcome::done();
+            };
+            if let Some(noted) = ctx.note::<Noted>().filter(|noted| noted.process != server) {
+                let text = format!(
+                    "process {} has ended, and process {} was started since by somebody else; it was left alone",
+                    noted.process.pid, server.pid
+                );
+                return Err(Error::new(Code::StopFailed, text));
+            }
+            ctx.save_note(Noted { process: server.clone() }).await?;
+            warn_of_the_next_start(&self.0, ctx).await;
+            stop_as(&self.0, ctx, &server, how).await?;
+            Outcome::done()
+        })
+    }
+}
+
+/// Never stop silently what would not come up again.
+async fn warn_of_the_next_start(ports: &Ports, ctx: &StepCtx) {
+    for finding in ports.process.preflight(&later_start(ports)).await {
+        if finding.is_fatal {
+            ctx.warn(&format!("after this stop it would not start again: {finding}"));
+        }
+    }
+}
+
+async fn stop_as(ports: &Ports, ctx: &StepCtx, server: &ServerProcess, how: StopHow) -> Result<()> {
+    match how {
+        StopHow::Graceful { grace_secs } => {
+            ctx.info(&format!("stopping process {}, SIGKILL after {grace_secs} s", server.pid));
+        }
+        StopHow::Kill => ctx.info(&format!("killing process {}", server.pid)),
+    }
+    let StopReport { signals, exit, took_millis } = ports.process.stop(server, how, ctx).await?;
+    record_exit(ports, ctx, server, exit).await?;
+    let signals = if signals.is_empty() { "nothing sent".to_owned() } else { signals.join(", ") };
+    ctx.info(&format!("process {} {exit} after {took_millis} ms ({signals})", server.pid));
+    Ok(())
+}
+
+async fn record_exit(ports: &Ports, ctx: &StepCtx, server: &ServerProcess, exit: Exit) -> Result<()> {
+    let known = ports.ledger.state().server.process.as_ref() == Some(server);
+    if !known {
+        return Ok(());
+    }
+    let last = LastExit { pid: server.pid, exit, at: ports.clock.now(), is_unexpected: false };
+    ports.ledger.change(Change::ServerExited(last), &ctx.dag_ref).await
+}
+
+/// Stops one life, if it still lives; for undo.
+pub(super) async fn stop_life(ports: &Ports, ctx: &StepCtx, life: &ServerProcess) -> Result<()> {
+    ports.ledger.change(Change::ServerWanted(Wanted::Stopped), &ctx.dag_ref).await?;
+    match ports.process.find().await? {
+        Some(server) if server == *life => {
+            let grace_secs = ports.limits.stop_grace.as_secs();
+            stop_as(ports, ctx, &server, StopHow::Graceful { grace_secs }).await
+        }
+        Some(_) | None => {
+            ctx.info(&format!("process {} has ended already", life.pid));
+            Ok(())
+        }
+    }
+}
