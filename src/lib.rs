@@ -11,3 +11,4 @@ pub mod model;
 pub mod sql;
 pub mod store;
 pub mod tasks;
+pub mod wire;

@@ -1,0 +1,223 @@
+//! Bodies about agents: info, status, join, passwords, the host.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::error::{Code, Error, Result};
+use crate::model::{AddrError, AgentAddr, Password, ZoneName};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AgentInfo {
+    #[serde(default)]
+    pub ip: String,
+    #[serde(default)]
+    pub port: i64,
+}
+
+impl From<AgentAddr> for AgentInfo {
+    fn from(addr: AgentAddr) -> Self {
+        Self { ip: addr.ip.to_string(), port: i64::from(addr.port) }
+    }
+}
+
+impl AgentInfo {
+    /// # Errors
+    /// `Common.BindJsonFailed` when a member is missing, `Common.InvalidIp` or `Common.InvalidPort`.
+    pub fn address(&self, member: &str) -> Result<AgentAddr> {
+        if self.ip.is_empty() || self.port == 0 {
+            let text = format!("{member} needs ip and port, such as {{\"ip\":\"10.0.0.1\",\"port\":2886}}");
+            return Err(Error::new(Code::BindJsonFailed, text));
+        }
+        AgentAddr::from_parts(&self.ip, self.port).map_err(|error| {
+            let code = match error {
+                AddrError::Ip(_) => Code::InvalidIp,
+                AddrError::Port(_) => Code::InvalidPort,
+                AddrError::Shape(_) => Code::InvalidAddress,
+            };
+            Error::new(code, error.to_string())
+        })
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AgentInstance {
+    pub ip: String,
+    pub port: i64,
+    pub zone: String,
+    pub identity: String,
+    pub version: String,
+}
+
+/// `GET /api/v1/info` (`http-api.md` §6.1).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Info {
+    pub pid: u32,
+    /// 1 starting, 2 running, 3 stopping, 4 stopped.
+    pub state: u8,
+    /// Nanoseconds since 1970.
+    #[serde(rename = "startAt")]
+    pub start_at: i64,
+    #[serde(rename = "homePath")]
+    pub home_path: String,
+    #[serde(rename = "obVersion")]
+    pub ob_version: String,
+    pub architecture: String,
+    pub ip: String,
+    pub port: i64,
+    pub zone: String,
+    pub identity: String,
+    /// The API level we speak, not our own version: SDKs compare it.
+    pub version: String,
+    #[serde(rename = "isObproxyAgent")]
+    pub is_obproxy_agent: bool,
+    /// An agent password is set.
+    pub security: bool,
+    /// Exactly `["v2"]`: the Python SDK fails on values it does not know.
+    #[serde(rename = "supportedAuth")]
+    pub supported_auth: Vec<String>,
+    pub product: String,
+    #[serde(rename = "productVersion")]
+    pub product_version: String,
+    /// `seekdb` or `observer`.
+    pub engine: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GitInfo {
+    pub branch: String,
+    #[serde(rename = "commitId")]
+    pub commit_id: String,
+    #[serde(rename = "shortCommitId")]
+    pub short_commit_id: String,
+    #[serde(rename = "commitTime")]
+    pub commit_time: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StatusAgent {
+    pub ip: String,
+    pub port: i64,
+    pub identity: String,
+}
+
+/// `GET /api/v1/status` (`http-api.md` §6.1).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    pub agent: StatusAgent,
+    pub state: u8,
+    pub version: String,
+    pub pid: u32,
+    #[serde(rename = "startAt")]
+    pub start_at: i64,
+    pub port: i64,
+    /// 0 process not running, 1 running without connection, 2 restricted, 3 available.
+    #[serde(rename = "obState")]
+    pub ob_state: u8,
+    #[serde(rename = "sqlPort", default, skip_serializing_if = "Option::is_none")]
+    pub sql_port: Option<u16>,
+    #[serde(rename = "underMaintenance")]
+    pub under_maintenance: bool,
+    /// What OBShell does not tell.
+    pub obpilot: Obpilot,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Obpilot {
+    pub server: ServerView,
+    pub credential: CredentialView,
+    /// Id of the task that holds the maintenance lock.
+    #[serde(rename = "heldBy", default, skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ServerView {
+    /// `STOPPED`, `STARTING` (runs, does not serve), `SERVING`, `HUNG` (stopped by a signal, or does not greet).
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    #[serde(rename = "startedAt", default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// In words, when it does not serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    #[serde(rename = "lastExit", default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<LastExitView>,
+    /// What the restart policy does next, while it has something to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LastExitView {
+    pub pid: i32,
+    pub how: String,
+    pub at: String,
+    /// No operation had asked for it.
+    pub unexpected: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CredentialView {
+    /// `ACCEPTED`, `REFUSED`, or `UNKNOWN` while the database does not answer.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// What to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// `GET /api/v1/secret`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Secret {
+    pub ip: String,
+    pub port: i64,
+    /// Base64 of the PKCS#1 DER.
+    pub public_key: String,
+}
+
+/// `POST /api/v1/agent/join`.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct JoinBody {
+    #[serde(default, rename = "agentInfo")]
+    pub agent_info: AgentInfo,
+    #[serde(default, rename = "zoneName")]
+    pub zone_name: String,
+    #[serde(default, rename = "masterPassword")]
+    #[schema(value_type = String)]
+    pub master_password: Password,
+}
+
+impl JoinBody {
+    pub const MEMBERS: &[&str] = &["agentInfo", "ip", "port", "zoneName", "masterPassword"];
+
+    /// # Errors
+    /// `Common.BindJsonFailed` when something is missing, or the codes of its parts.
+    pub fn into_parts(self) -> Result<(AgentAddr, ZoneName)> {
+        let target = self.agent_info.address("agentInfo")?;
+        if self.zone_name.is_empty() {
+            return Err(Error::new(Code::BindJsonFailed, "zoneName is missing; name the zone of this agent"));
+        }
+        let zone = self.zone_name.parse::<ZoneName>();
+        Ok((target, zone.map_err(|e| Error::new(Code::IllegalArgument, e.to_string()))?))
+    }
+}
+
+/// A body that is an [`AgentInfo`].
+pub type AgentBody = AgentInfo;
+
+/// `POST /api/v1/agent/password`.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct PasswordBody {
+    #[schema(value_type = String)]
+    #[serde(default)]
+    pub password: Password,
+}
+
+impl PasswordBody {
+    pub const MEMBERS: &[&str] = &["password"];
+}
+
+/// `GET /api/v1/agent/host-info`: the shape that the host room reports.
+pub type HostInfo = serde_json::Value;

@@ -1,0 +1,33 @@
+//! Bodies as they look outside: JSON names, shapes and spellings of OBShell's v1 API.
+//!
+//! Purpose: the one place that knows how a thing is spelled on the wire. Requests turn themselves into `model` types and
+//! say what is wrong; answers are made from what the inside speaks.
+//!
+//! Invariant: what v1 clients read is spelled and typed as in `http-api.md`, misspellings included; what is ours is an
+//! additional optional member.
+//!
+//! Not here: statuses and headers (`api`), meaning.
+
+mod agent;
+mod body;
+mod envelope;
+mod ob;
+mod task;
+
+#[cfg(test)]
+mod tests;
+
+pub use agent::{
+    AgentBody, AgentInfo, AgentInstance, CredentialView, GitInfo, HostInfo, Info, JoinBody, LastExitView,
+    Obpilot, PasswordBody, Secret, ServerView, Status, StatusAgent,
+};
+pub use body::{BodyError, parse};
+pub use envelope::{ApiError, Contents, Envelope};
+pub use ob::{
+    ClusterConfigBody, ForcePass, InitBody, ObClusterInfo, ObInfo, ObserverConfigBody, Plan, PlanServer,
+    RootPwdBody, ScopeBody, StartBody, StopBody, TopologyServer,
+};
+pub use task::{
+    DagDetail, FailureView, LogLine, NodeDetail, OperatorBody, SubTaskDetail, TaskEvent, TaskView, created,
+    dag_detail, event_view, log_line, node_detail, operator_body, sub_task_detail,
+};

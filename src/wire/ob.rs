@@ -1,0 +1,221 @@
+//! Bodies about the cluster and its servers.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::agent::AgentInstance;
+use crate::error::{Code, Error, Result};
+use crate::model::{AddrError, Password, Scope, ScopeError};
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+pub struct ScopeBody {
+    /// `GLOBAL`, `ZONE` or `SERVER`, in any case.
+    #[serde(default)]
+    pub r#type: String,
+    #[serde(default)]
+    pub target: Vec<String>,
+}
+
+impl ScopeBody {
+    /// # Errors
+    /// The code that OBShell gives for each kind of wrong scope (`http-api.md` §6.0).
+    pub fn parse(&self) -> Result<Scope> {
+        Scope::parse(&self.r#type, &self.target).map_err(|error| {
+            let code = match &error {
+                ScopeError::Type(_) => Code::ScopeInvalid,
+                ScopeError::NoTarget(_) | ScopeError::TargetOfGlobal(_) | ScopeError::Twice(_) => {
+                    Code::IllegalArgument
+                }
+                ScopeError::Zone(_) => Code::ZoneNotExist,
+                ScopeError::Addr(AddrError::Ip(_)) => Code::InvalidIp,
+                ScopeError::Addr(AddrError::Port(_)) => Code::InvalidPort,
+                ScopeError::Addr(AddrError::Shape(_)) => Code::InvalidAddress,
+            };
+            Error::new(code, error.to_string())
+        })
+    }
+}
+
+/// Ids of main DAGs that may be pushed aside: the object that SDKs send, or the list that the documentation shows.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "forcePassDag is {\"id\":[\"…\"]} or [\"…\"]")]
+pub enum ForcePass {
+    Object {
+        #[serde(default)]
+        id: Vec<String>,
+    },
+    List(Vec<String>),
+}
+
+impl Default for ForcePass {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl ForcePass {
+    /// # Errors
+    /// `Task.GenericID.Invalid` for what is no id.
+    pub fn ids(self) -> Result<Vec<String>> {
+        let (Self::Object { id } | Self::List(id)) = self;
+        for text in &id {
+            text.parse::<crate::model::GenericId>()
+                .map_err(|e| Error::new(Code::GenericIdInvalid, e.to_string()))?;
+        }
+        Ok(id)
+    }
+}
+
+/// `POST /api/v1/ob/start`.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct StartBody {
+    #[serde(default)]
+    pub scope: ScopeBody,
+    #[serde(default, rename = "forcePassDag")]
+    pub force_pass_dag: ForcePass,
+}
+
+impl StartBody {
+    pub const MEMBERS: &[&str] = &["scope", "type", "target", "forcePassDag", "id"];
+}
+
+/// `POST /api/v1/ob/stop`.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct StopBody {
+    #[serde(default)]
+    pub scope: ScopeBody,
+    #[serde(default, rename = "forcePassDag")]
+    pub force_pass_dag: ForcePass,
+    /// SIGKILL at once.
+    #[serde(default)]
+    pub force: bool,
+    /// Freeze, then the graceful signal.
+    #[serde(default)]
+    pub terminate: bool,
+}
+
+impl StopBody {
+    pub const MEMBERS: &[&str] = &["scope", "type", "target", "forcePassDag", "id", "force", "terminate"];
+}
+
+/// `POST|PUT /api/v1/obcluster/config`.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct ClusterConfigBody {
+    #[serde(default, rename = "clusterId")]
+    pub cluster_id: i64,
+    #[serde(default, rename = "clusterName")]
+    pub cluster_name: String,
+    #[serde(default, rename = "rootPwd")]
+    #[schema(value_type = Option<String>)]
+    pub root_pwd: Option<Password>,
+    #[serde(default, rename = "rsList")]
+    pub rs_list: Option<String>,
+}
+
+impl ClusterConfigBody {
+    pub const MEMBERS: &[&str] = &["clusterId", "clusterName", "rootPwd", "rsList"];
+}
+
+/// `POST|PUT /api/v1/observer/config`.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct ObserverConfigBody {
+    #[serde(default, rename = "observerConfig")]
+    pub observer_config: BTreeMap<String, String>,
+    #[serde(default)]
+    pub scope: ScopeBody,
+    /// Ignored, as OBShell does: everything here takes effect at init.
+    #[serde(default)]
+    pub restart: bool,
+}
+
+impl ObserverConfigBody {
+    /// Names inside `observerConfig` are the caller's and match exactly.
+    pub const MEMBERS: &[&str] = &["observerConfig", "scope", "type", "target", "restart"];
+}
+
+/// `POST /api/v1/ob/init`.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct InitBody {
+    #[serde(default)]
+    pub import_script: bool,
+    #[serde(default)]
+    pub create_proxyro_user: bool,
+    #[schema(value_type = String)]
+    #[serde(default)]
+    pub proxyro_password: Password,
+}
+
+impl InitBody {
+    pub const MEMBERS: &[&str] = &["import_script", "create_proxyro_user", "proxyro_password"];
+}
+
+/// `POST /api/v1/obcluster/password`, ours: the root password as it is now.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RootPwdBody {
+    #[serde(default, rename = "rootPwd")]
+    #[schema(value_type = String)]
+    pub root_pwd: Password,
+}
+
+impl RootPwdBody {
+    pub const MEMBERS: &[&str] = &["rootPwd"];
+}
+
+/// `GET /api/v1/ob/info` (`http-api.md` §7.7).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ObInfo {
+    pub agent_info: Vec<AgentInstance>,
+    pub obcluster_info: ObClusterInfo,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ObClusterInfo {
+    /// 0 unknown.
+    pub id: i64,
+    pub name: String,
+    pub version: String,
+    /// By zone; `null` before init.
+    pub topology: Option<BTreeMap<String, Vec<TopologyServer>>>,
+    pub is_shared_storage: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TopologyServer {
+    pub svr_ip: String,
+    pub svr_port: u16,
+    pub sql_port: u16,
+    pub agent_port: u16,
+    /// `YES` or `NO`.
+    pub with_rootserver: String,
+    /// `ACTIVE`, `INACTIVE`, `DELETING`, `STOPPED`.
+    pub status: String,
+    pub build_version: String,
+}
+
+/// The answer to a request with `?plan=true`: what it would do, and what stands in its way. Nothing was changed.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Plan {
+    /// Name of the task it would make.
+    pub name: String,
+    pub scope: String,
+    pub servers: Vec<PlanServer>,
+    /// Names of its nodes, in order.
+    pub stages: Vec<String>,
+    /// What it means for whoever uses the database.
+    pub consequences: Vec<String>,
+    /// Why it would be refused or fail now; empty when it can go.
+    pub obstacles: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PlanServer {
+    pub agent: String,
+    pub zone: String,
+    /// Its process now, in words.
+    pub now: String,
+    /// What would be done to it, in words.
+    pub then: String,
+}
