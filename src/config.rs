@@ -28,6 +28,9 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     pub store: Store,
     pub log: Log,
+    /// Started in the background by `agent start`: makes a session of its own. Not a key.
+    #[serde(skip)]
+    pub is_detached: bool,
 }
 
 /// Who this agent is and where it listens.
@@ -269,11 +272,13 @@ pub enum ConfigError {
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     pub home: Option<Utf8PathBuf>,
+    pub socket: Option<Utf8PathBuf>,
     pub ip: Option<IpAddr>,
     pub port: Option<u16>,
     pub engine: Option<EngineKind>,
     pub engine_bin: Option<Utf8PathBuf>,
     pub log_filter: Option<String>,
+    pub is_detached: bool,
 }
 
 impl Config {
@@ -290,8 +295,10 @@ impl Config {
                 Self::parse(path, &text)?
             }
         };
-        let Overrides { home, ip, port, engine, engine_bin, log_filter } = overrides;
+        let Overrides { home, socket, ip, port, engine, engine_bin, log_filter, is_detached } = overrides;
         config.agent.home = home.or(config.agent.home);
+        config.socket.path = socket.or(config.socket.path);
+        config.is_detached = is_detached;
         config.agent.ip = ip.or(config.agent.ip);
         config.agent.port = port.or(config.agent.port);
         config.engine.kind = engine.or(config.engine.kind);
@@ -311,7 +318,7 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        let Self { agent, engine, api, socket: _, auth, bootstrap, store: _, log } = self;
+        let Self { agent, engine, api, socket: _, auth, bootstrap, store: _, log, is_detached: _ } = self;
         if let Some(home) = agent.home.as_deref().filter(|h| !h.is_absolute()) {
             return Err(bad("agent.home", home, "must be an absolute path"));
         }

@@ -128,9 +128,9 @@ pub struct Error {
     pub code: Code,
     text: String,
     /// What may accompany the error in the envelope's `data`.
-    data: Option<Value>,
+    data: Option<Box<Value>>,
     /// Facts for the task's record (`additional_data.diagnosis`): exit status, log lines, causes with advice.
-    diagnosis: Option<Value>,
+    diagnosis: Option<Box<Value>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -152,13 +152,13 @@ impl Error {
 
     #[must_use]
     pub fn with_data(mut self, data: Value) -> Self {
-        self.data = Some(data);
+        self.data = Some(Box::new(data));
         self
     }
 
     #[must_use]
     pub fn with_diagnosis(mut self, diagnosis: Value) -> Self {
-        self.diagnosis = Some(diagnosis);
+        self.diagnosis = Some(Box::new(diagnosis));
         self
     }
 
@@ -167,11 +167,11 @@ impl Error {
     }
 
     pub fn data(&self) -> Option<&Value> {
-        self.data.as_ref()
+        self.data.as_deref()
     }
 
     pub fn diagnosis(&self) -> Option<&Value> {
-        self.diagnosis.as_ref()
+        self.diagnosis.as_deref()
     }
 
     /// The whole chain of causes on one line, for the log.

@@ -1,5 +1,6 @@
 //! obpilot: an agent beside every OceanBase server process.
 
+pub mod app;
 pub mod clock;
 pub mod cluster;
 pub mod config;

@@ -25,7 +25,7 @@ use super::registry::Registry;
 use super::snapshot::Snapshot;
 use super::state::{DagState, Heading, Illegal, NodeState, Operator, SubTaskState};
 use super::step::{Input, Outcome, StepCtx};
-use super::template::{Template, TemplateError};
+use super::template::{Definition, Template, TemplateError};
 use super::worker::{self, Ended};
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
@@ -154,6 +154,14 @@ impl Handle {
             Shared::spawn(&self.shared, &mut actors, created.snapshot.clone(), false);
         }
         Ok(created.snapshot)
+    }
+
+    /// The DAG that a template would make, without making it.
+    ///
+    /// # Errors
+    /// When the flow has a defect.
+    pub fn define(&self, template: Template) -> Result<Definition> {
+        template.define(&self.shared.registry).map_err(|defect| SubmitError::from(defect).into())
     }
 
     /// Applies an operator; returns when the new state can be read back.

@@ -180,7 +180,8 @@ impl Participant {
         self.engine().submit(submission).await
     }
 
-    fn may_push_aside(&self, holder: &Holder, force: &[String]) -> bool {
+    /// Whether the holder is named among the ids, by its own or its main DAG's.
+    pub fn may_push_aside(&self, holder: &Holder, force: &[String]) -> bool {
         let own_ref = self.reference(holder.dag);
         force.iter().any(|id| *id == own_ref || Some(id) == holder.main_dag.as_ref())
     }

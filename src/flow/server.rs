@@ -63,7 +63,7 @@ impl Step for Check {
                     "no database was ever started in this home; initialise it first (obpilot cluster init)";
                 return Err(Error::new(Code::NotInitialized, text));
             }
-            let findings = self.0.process.preflight(&later_start(&self.0)).await;
+            let findings = self.0.process.preflight(&next_start(&self.0)).await;
             report(ctx, &findings)?;
             Outcome::with(Checked { is_running: false })
         })
@@ -86,7 +86,7 @@ pub(super) fn report(ctx: &StepCtx, findings: &[Finding]) -> Result<()> {
 
 /// A start that is not the first: the engine remembers what it was configured with; the agent repeats only what it does
 /// not remember.
-pub(super) fn later_start(ports: &Ports) -> Launch {
+pub fn next_start(ports: &Ports) -> Launch {
     let state = ports.ledger.state();
     let configured = effective(&state, ports.own);
     let mut options: BTreeMap<String, String> = BTreeMap::new();
@@ -113,7 +113,7 @@ impl Step for Start {
 
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
-            let launch = later_start(&self.0);
+            let launch = next_start(&self.0);
             let server = start(&self.0, ctx, &launch).await?;
             Outcome::with(json!({ "process": server }))
         })
@@ -277,7 +277,7 @@ impl Step for Stop {
 
 /// Never stop silently what would not come up again.
 async fn warn_of_the_next_start(ports: &Ports, ctx: &StepCtx) {
-    for finding in ports.process.preflight(&later_start(ports)).await {
+    for finding in ports.process.preflight(&next_start(ports)).await {
         if finding.is_fatal {
             ctx.warn(&format!("after this stop it would not start again: {finding}"));
         }

@@ -1,11 +1,11 @@
 //! The statements of the single-node engine (`seekdb-engine.md` §10, §11).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use tokio::sync::watch;
 
 use super::connect::{Endpoint, NoLogin, STATEMENT_LIMIT, connect, limited, login, useless};
 use super::quote::literal;
@@ -22,18 +22,25 @@ const REPLAY_BYTES_MAX: u64 = 64 << 20;
 const CHECKPOINT_LOOK: Duration = Duration::from_secs(1);
 
 /// SQL to the local `seekdb`. The port is where the running configuration says.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SeekdbSql {
-    port: watch::Receiver<u16>,
+    port: Arc<dyn Fn() -> u16 + Send + Sync>,
+}
+
+impl std::fmt::Debug for SeekdbSql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SeekdbSql({})", (self.port)())
+    }
 }
 
 impl SeekdbSql {
-    pub fn new(port: watch::Receiver<u16>) -> Self {
-        Self { port }
+    /// `port` tells where the server was started last; it may change while the agent runs.
+    pub fn new(port: impl Fn() -> u16 + Send + Sync + 'static) -> Self {
+        Self { port: Arc::new(port) }
     }
 
     fn endpoint(&self) -> Endpoint {
-        Endpoint::loopback(*self.port.borrow())
+        Endpoint::loopback((self.port)())
     }
 
     async fn first_column(

@@ -23,6 +23,19 @@ pub(super) fn dir_of(store: &Utf8Path) -> Utf8PathBuf {
     store.parent().unwrap_or(Utf8Path::new(".")).join("backup")
 }
 
+/// Takes a backup of a store file; the agent may be running.
+///
+/// # Errors
+/// When the file is not ours or not whole, or the copy cannot be written whole; then no file is left.
+pub fn backup(store: &Utf8Path, now: Timestamp, keep: u32) -> std::result::Result<BackupReport, StoreError> {
+    if !store.exists() {
+        return Err(StoreError::Open { path: store.to_owned(), why: "there is no such file".to_owned() });
+    }
+    let connection = open::connect(store, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    super::migrate::format_of(&connection, store)?;
+    take(&connection, store, now, keep)
+}
+
 impl Store {
     /// Takes a backup now and keeps the newest `keep` of them.
     ///

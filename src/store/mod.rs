@@ -25,7 +25,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use backup::BackupReport;
+pub use backup::{BackupReport, backup};
 pub use check::{CheckReport, check};
 pub use documents::Secret;
 pub use error::StoreError;

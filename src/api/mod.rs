@@ -1,0 +1,32 @@
+//! The HTTP door: listeners, the route table, authentication, the envelope, handlers of a few lines each.
+//!
+//! Purpose: OBShell's v1 API over TCP (HTTP/1.1 and HTTP/2) and over a Unix socket guarded by peer credentials. A handler
+//! gets a [`call::Call`], which exists only when its caller was let in and its body was opened and parsed; forgetting
+//! the check means not having the application.
+//!
+//! Invariant: every answer is an envelope, also for unknown paths, refused callers, oversized bodies and panics. A route
+//! without a row in [`route`] does not exist.
+//!
+//! Not here: what requests mean (`app`), the shapes of bodies (`wire`), opening and deciding (`secure`).
+
+mod agent;
+mod auth;
+mod call;
+mod door;
+mod events;
+mod meta;
+mod ob;
+mod openapi;
+mod public;
+mod reply;
+mod route;
+mod serve;
+mod task;
+
+#[cfg(test)]
+mod tests;
+
+pub use door::{Door, RememberBlocks};
+pub use openapi::document;
+pub use route::{ROUTES, Route};
+pub use serve::{Listeners, ServeError, Served, listen, serve};

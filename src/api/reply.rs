@@ -1,0 +1,135 @@
+//! The envelope around every answer; an error becomes status, code and text here and nowhere else.
+
+use std::fmt;
+use std::rc::Rc;
+
+use actix_web::body::{BoxBody, EitherBody};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::meta::Meta;
+use crate::clock;
+use crate::error::{Code, Error};
+use crate::model::on_wire;
+use crate::wire::{ApiError, Contents, Envelope};
+
+/// What a handler answers.
+#[derive(Debug)]
+pub(super) enum Answer<T> {
+    Data(T),
+    /// 200 without `data`.
+    Nothing,
+    /// 204: there was nothing to do.
+    NoContent,
+}
+
+/// A handler's result; becomes an envelope with the request's own trace and time.
+#[derive(Debug)]
+pub(super) struct Outcome<T>(pub(super) Result<Answer<T>, Error>);
+
+impl<T> Outcome<T> {
+    pub(super) fn data(result: Result<T, Error>) -> Self {
+        Self(result.map(Answer::Data))
+    }
+}
+
+impl Outcome<Value> {
+    pub(super) fn nothing(result: Result<(), Error>) -> Self {
+        Self(result.map(|()| Answer::Nothing))
+    }
+}
+
+impl<T> Outcome<Contents<T>> {
+    pub(super) fn list(result: Result<Vec<T>, Error>) -> Self {
+        Self(result.map(|contents| Answer::Data(Contents { contents })))
+    }
+}
+
+impl<T: Serialize> Responder for Outcome<T> {
+    type Body = BoxBody;
+
+    fn respond_to(self, request: &HttpRequest) -> HttpResponse {
+        let meta = Meta::of(request);
+        match self.0 {
+            Ok(Answer::Data(data)) => render(&meta, StatusCode::OK, Some(data), None),
+            Ok(Answer::Nothing) => render::<Value>(&meta, StatusCode::OK, None, None),
+            Ok(Answer::NoContent) => {
+                HttpResponse::NoContent().insert_header((CONTENT_TYPE, "application/json")).finish()
+            }
+            Err(error) => failure(&meta, &error),
+        }
+    }
+}
+
+/// An error on its way out of an extractor or layer.
+#[derive(Debug)]
+pub(super) struct Failure {
+    error: Error,
+    meta: Rc<Meta>,
+}
+
+impl Failure {
+    pub(super) fn new(error: Error, meta: Rc<Meta>) -> Self {
+        Self { error, meta }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl ResponseError for Failure {
+    fn status_code(&self) -> StatusCode {
+        status_of(&self.error)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        failure(&self.meta, &self.error)
+    }
+}
+
+fn status_of(error: &Error) -> StatusCode {
+    StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// The envelope of an error. What only helps us goes to the log, once, here.
+pub(super) fn failure(meta: &Meta, error: &Error) -> HttpResponse {
+    let status = status_of(error);
+    if status.is_server_error() {
+        tracing::warn!(trace_id = %meta.trace_id, code = error.code.name(), cause = %error.chain(), "a request failed");
+    } else {
+        tracing::debug!(trace_id = %meta.trace_id, code = error.code.name(), cause = %error.chain(), "a request was refused");
+    }
+    let message = if meta.is_chinese {
+        format!("{}: {}", error.code.title_zh(), error.text())
+    } else {
+        error.text().to_owned()
+    };
+    let api_error = ApiError { code: error.code.legacy(), err_code: error.code.name().to_owned(), message };
+    let mut response = render(meta, status, error.data().cloned(), Some(api_error));
+    if error.code == Code::TooManyRequests {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+    }
+    response
+}
+
+fn render<T: Serialize>(meta: &Meta, status: StatusCode, data: Option<T>, error: Option<ApiError>) -> HttpResponse {
+    let envelope = Envelope {
+        successful: error.is_none(),
+        timestamp: on_wire(clock::system().now()),
+        duration: u64::try_from(meta.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+        status: status.as_u16(),
+        trace_id: meta.trace_id.clone(),
+        data,
+        error,
+    };
+    HttpResponse::build(status).json(envelope)
+}
+
+/// A response that some layer below made without an envelope.
+pub(super) type Either = EitherBody<BoxBody, BoxBody>;

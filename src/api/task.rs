@@ -1,0 +1,179 @@
+//! Task routes.
+
+use std::time::Duration;
+
+use actix_web::web::Path;
+use serde_json::Value;
+
+use super::call::Call;
+use super::reply::Outcome;
+use crate::app::{DagList, Watch};
+use crate::engine::port::Detail;
+use crate::error::{Code, Result};
+use crate::model::EventId;
+use crate::wire::{
+    self, Contents, DagDetail, Envelope, LogLine, NodeDetail, OperatorBody, SubTaskDetail, operator_body,
+};
+
+#[utoipa::path(get, path = "/api/v1/task/dag/{id}", tag = "task",
+    params(
+        ("id" = String, Path, description = "Generic id"),
+        ("show_details" = Option<bool>, Query, description = "With nodes; true by default"),
+        ("watch" = Option<i64>, Query, description = "Answer when something has happened after this version"),
+        ("wait" = Option<u64>, Query, description = "… or after so many seconds; 30 by default")),
+    responses((status = 200, body = Envelope<DagDetail>)))]
+pub(super) async fn dag(call: Call<()>, id: Path<String>) -> Outcome<DagDetail> {
+    let found: Result<_> = async {
+        let details = call.show_details()?;
+        let watch = watch(&call)?;
+        let detail = call.app.dag(&id, details, watch).await?;
+        Ok(wire::dag_detail(call.app.own(), &detail, details))
+    }
+    .await;
+    Outcome::data(found)
+}
+
+fn watch(call: &Call<()>) -> Result<Option<Watch>> {
+    const WAIT_DEFAULT_SECS: u64 = 30;
+    let Some(since) = call.number("watch", 0, i64::MAX as u64)? else { return Ok(None) };
+    let most = call.door.watch_wait_max_secs();
+    let wait = call.number("wait", 0, u64::MAX)?.unwrap_or(WAIT_DEFAULT_SECS).min(most);
+    let since = EventId(i64::try_from(since).unwrap_or(i64::MAX));
+    Ok(Some(Watch { since, wait: Duration::from_secs(wait) }))
+}
+
+#[utoipa::path(get, path = "/api/v1/task/node/{id}", tag = "task",
+    params(("id" = String, Path), ("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<NodeDetail>)))]
+pub(super) async fn node(call: Call<()>, id: Path<String>) -> Outcome<NodeDetail> {
+    let found: Result<_> = async {
+        let details = call.show_details()?;
+        let (detail, index) = call.app.node(&id).await?;
+        Ok(wire::node_detail(call.app.own(), &detail, index, details))
+    }
+    .await;
+    Outcome::data(found)
+}
+
+#[utoipa::path(get, path = "/api/v1/task/sub_task/{id}", tag = "task", params(("id" = String, Path)),
+    responses((status = 200, body = Envelope<SubTaskDetail>)))]
+pub(super) async fn sub_task(call: Call<()>, id: Path<String>) -> Outcome<SubTaskDetail> {
+    let found = call.app.sub_task(&id).await;
+    Outcome::data(found.map(|(detail, at)| wire::sub_task_detail(call.app.own(), &detail, at.node, at.sub)))
+}
+
+#[utoipa::path(get, path = "/api/v1/task/sub_task/{id}/logs", tag = "task", params(("id" = String, Path)),
+    responses((status = 200, body = Envelope<Contents<LogLine>>)))]
+pub(super) async fn sub_task_logs(call: Call<()>, id: Path<String>) -> Outcome<Contents<LogLine>> {
+    let rows = call.app.sub_task_logs(&id).await;
+    Outcome::list(rows.map(|rows| rows.iter().map(wire::log_line).collect()))
+}
+
+#[utoipa::path(post, path = "/api/v1/task/dag/{id}", tag = "task", params(("id" = String, Path)),
+    request_body = OperatorBody, responses((status = 200, description = "The new state can be read", body = Envelope<Value>)))]
+pub(super) async fn operate_dag(call: Call<OperatorBody>, id: Path<String>) -> Outcome<Value> {
+    let done: Result<()> = async {
+        let operator = operator_body(&call.body, &id, Code::DagOperatorUnknown)?;
+        call.app.operate_dag(&id, operator, &call.caller).await
+    }
+    .await;
+    Outcome::nothing(done)
+}
+
+#[utoipa::path(post, path = "/api/v1/task/node/{id}", tag = "task", params(("id" = String, Path)),
+    request_body = OperatorBody, responses((status = 200, body = Envelope<Value>)))]
+pub(super) async fn operate_node(call: Call<OperatorBody>, id: Path<String>) -> Outcome<Value> {
+    let done: Result<()> = async {
+        let operator = operator_body(&call.body, &id, Code::NodeOperatorUnknown)?;
+        call.app.operate_node(&id, operator, &call.caller).await
+    }
+    .await;
+    Outcome::nothing(done)
+}
+
+async fn list(call: Call<()>, list: DagList) -> Outcome<Contents<DagDetail>> {
+    let found: Result<_> = async {
+        let details = call.show_details()?;
+        Ok(render(&call, call.app.dags(list, details).await?, details))
+    }
+    .await;
+    Outcome::list(found)
+}
+
+fn render(call: &Call<()>, dags: Vec<Detail>, details: bool) -> Vec<DagDetail> {
+    dags.iter().map(|detail| wire::dag_detail(call.app.own(), detail, details)).collect()
+}
+
+#[utoipa::path(get, path = "/api/v1/task/dags/ob", tag = "task", params(("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
+pub(super) async fn dags_ob(call: Call<()>) -> Outcome<Contents<DagDetail>> {
+    list(call, DagList::Cluster).await
+}
+
+#[utoipa::path(get, path = "/api/v1/task/dags/agent", tag = "task", params(("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
+pub(super) async fn dags_agent(call: Call<()>) -> Outcome<Contents<DagDetail>> {
+    list(call, DagList::Agent).await
+}
+
+#[utoipa::path(get, path = "/api/v1/task/dag/unfinish", tag = "task", params(("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
+pub(super) async fn unfinished(call: Call<()>) -> Outcome<Contents<DagDetail>> {
+    list(call, DagList::Unfinished).await
+}
+
+#[utoipa::path(get, path = "/api/v1/task/dag/ob/unfinish", tag = "task", params(("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
+pub(super) async fn unfinished_ob(call: Call<()>) -> Outcome<Contents<DagDetail>> {
+    list(call, DagList::ClusterUnfinished).await
+}
+
+#[utoipa::path(get, path = "/api/v1/task/dag/agent/unfinish", tag = "task", params(("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
+pub(super) async fn unfinished_agent(call: Call<()>) -> Outcome<Contents<DagDetail>> {
+    list(call, DagList::AgentUnfinished).await
+}
+
+#[utoipa::path(get, path = "/api/v1/task/dag/maintain/ob", tag = "task", params(("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<DagDetail>)))]
+pub(super) async fn maintain_ob(call: Call<()>) -> Outcome<DagDetail> {
+    let found: Result<_> = async {
+        let details = call.show_details()?;
+        Ok(wire::dag_detail(call.app.own(), &call.app.last_cluster_maintenance()?, details))
+    }
+    .await;
+    Outcome::data(found)
+}
+
+#[utoipa::path(get, path = "/api/v1/task/dag/maintain/agent", tag = "task", params(("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<DagDetail>)))]
+pub(super) async fn maintain_agent(call: Call<()>) -> Outcome<DagDetail> {
+    let found: Result<_> = async {
+        let details = call.show_details()?;
+        Ok(wire::dag_detail(call.app.own(), &call.app.last_maintenance(details).await?, details))
+    }
+    .await;
+    Outcome::data(found)
+}
+
+#[utoipa::path(get, path = "/api/v1/task/dag/maintain/agents", tag = "task", params(("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
+pub(super) async fn maintain_agents(call: Call<()>) -> Outcome<Contents<DagDetail>> {
+    let found: Result<_> = async {
+        let details = call.show_details()?;
+        Ok(render(&call, call.app.last_maintenances(details).await?, details))
+    }
+    .await;
+    Outcome::list(found)
+}
+
+#[utoipa::path(get, path = "/api/v1/task/dag/agent/main_dags", tag = "task", params(("show_details" = Option<bool>, Query)),
+    responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
+pub(super) async fn main_dags(call: Call<()>) -> Outcome<Contents<DagDetail>> {
+    let found: Result<_> = async {
+        let details = call.show_details()?;
+        Ok(render(&call, call.app.main_dags(details).await?, details))
+    }
+    .await;
+    Outcome::list(found)
+}

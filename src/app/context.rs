@@ -1,0 +1,106 @@
+//! What every use case has at hand, and who is asking.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::clock::Clock;
+use crate::cluster::Ledger;
+use crate::engine::port::{Archive, RequestKey, Stamp};
+use crate::engine::{Handle, Snapshot, Submission, Template};
+use crate::error::Result;
+use crate::flow::catalog::Ports;
+use crate::flow::participant::Participant;
+use crate::model::{AgentAddr, Timestamp};
+
+use super::health;
+
+/// Who asks, for the records and for the rules that depend on the door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// As it stands in the audit trail: `root@sys from 10.0.0.5`, `uid 0 (socket)`.
+    pub actor: String,
+    /// Came through the Unix socket.
+    pub is_local: bool,
+    pub source: Option<IpAddr>,
+}
+
+/// How a request wants to be carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The caller's `Idempotency-Key`: the same key gives the same task.
+    pub key: Option<RequestKey>,
+}
+
+/// 1 starting, 2 running, 3 stopping, 4 stopped: what `/info` and `/status` report.
+#[derive(Clone, Debug, Default)]
+pub struct RunState(Arc<AtomicU8>);
+
+impl RunState {
+    pub const STARTING: u8 = 1;
+    pub const RUNNING: u8 = 2;
+    pub const STOPPING: u8 = 3;
+
+    pub fn set(&self, state: u8) {
+        self.0.store(state, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed).max(Self::STARTING)
+    }
+}
+
+/// The parts an [`App`] is made of; `daemon` builds them.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    pub own: AgentAddr,
+    pub home: String,
+    pub engine: Handle,
+    pub archive: Arc<dyn Archive>,
+    pub ledger: Ledger,
+    pub participant: Participant,
+    pub ports: Ports,
+    pub health: health::Handle,
+    pub clock: Arc<dyn Clock>,
+    pub run_state: RunState,
+    pub started_at: Timestamp,
+    /// Version text of the engine's executable, once it is known.
+    pub binary_version: tokio::sync::watch::Receiver<Option<String>>,
+    /// Cancelled when the agent stops: whoever waits is answered with what there is.
+    pub stopping: tokio_util::sync::CancellationToken,
+}
+
+/// The use cases. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub(super) parts: Arc<Parts>,
+}
+
+impl App {
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    pub fn own(&self) -> AgentAddr {
+        self.parts.own
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.parts.ledger
+    }
+
+    pub(super) fn stamp(&self, caller: &Caller) -> Stamp {
+        Stamp { at: self.parts.clock.now(), actor: caller.actor.clone() }
+    }
+
+    /// Records a task. A held lock is refused naming its holder, with the id that would unlock it.
+    pub(super) async fn submit(&self, template: Template, caller: &Caller, request: Request) -> Result<Snapshot> {
+        use crate::engine::SubmitError;
+        use crate::engine::port::JournalError;
+        let submission = Submission { template, actor: caller.actor.clone(), key: request.key };
+        self.parts.engine.submit(submission).await.map_err(|error| match error {
+            SubmitError::Journal(JournalError::LockHeld(holder)) => self.parts.participant.held(&holder),
+            other @ (SubmitError::Template(_) | SubmitError::Journal(_)) => other.into(),
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! `obpilot agent start|stop|restart|status`: the agent as a background process. Under systemd these are systemctl's.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use super::args::{Global, Output, RunArgs, StopAgentArgs};
+use super::client::{Client, home_of};
+use super::exit::{Ending, Exit};
+use super::render;
+use crate::clock::Stopwatch;
+use crate::config::STATE_DIR;
+use crate::host::lock::{self, Holder};
+use crate::wire::{Info, Status};
+
+/// Between two looks whether the agent answers; nothing announces a socket that is not there yet.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub(super) async fn status(global: &Global) -> Result<(), Ending> {
+    let client = Client::connect(global).await?;
+    let info: Info = client.get("/api/v1/info").await?;
+    let status: Status = client.get("/api/v1/status").await?;
+    match global.output {
+        Output::Json => render::json(&json!({ "info": info, "status": status })),
+        Output::Text => render::out(&render::status(&info, &status)),
+    }
+    Ok(())
+}
+
+pub(super) async fn start(args: &RunArgs, global: &Global) -> Result<(), Ending> {
+    let home = home_for(global)?;
+    if let Some(Holder { pid }) = holder(&home)? {
+        render::say(&format!("the agent of {home} runs already, process {pid}"));
+        return Ok(());
+    }
+    let log = home.join(STATE_DIR).join("agent.log");
+    let mut child = spawn(&home, args, global, &log)?;
+    let waited = Stopwatch::start();
+    let client = Client::connect(global).await?;
+    loop {
+        if let Ok(info) = client.get::<Info>("/api/v1/info").await {
+            render::say(&format!(
+                "the agent answers at {}:{} after {} ms, process {}; it logs to {log}",
+                info.ip,
+                info.port,
+                waited.elapsed().as_millis(),
+                info.pid
+            ));
+            return Ok(());
+        }
+        if let Ok(Some(exit)) = child.try_wait() {
+            let exit = exit_of(exit.code());
+            return Err(Ending::new(exit, format!("the agent did not start: {}", last_words(&log))));
+        }
+        if waited.elapsed() > Duration::from_secs(args.timeout) {
+            let text = format!("the agent does not answer after {} s, process {}", args.timeout, child.id());
+            return Err(Ending::new(Exit::Unknown, text).with_hint(format!("look at {log}")));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn home_for(global: &Global) -> Result<Utf8PathBuf, Ending> {
+    let home = home_of(global)?;
+    if home.is_absolute() {
+        return Ok(home);
+    }
+    let absolute = home.canonicalize_utf8();
+    absolute.map_err(|e| Ending::usage(format!("--home {home}: {e}")))
+}
+
+/// The exit code the agent itself ended with, where it is one of ours.
+fn exit_of(code: Option<i32>) -> Exit {
+    let found = Exit::ALL.into_iter().find(|exit| Some(i32::from(exit.code())) == code);
+    found.filter(|exit| *exit != Exit::Done).unwrap_or(Exit::Failed)
+}
+
+fn last_words(log: &Utf8Path) -> String {
+    let mut text = String::new();
+    let read = std::fs::File::open(log).and_then(|mut file| file.read_to_string(&mut text));
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    match (read, last) {
+        (Ok(_), Some(last)) => last.to_owned(),
+        _ => format!("look at {log}"),
+    }
+}
+
+/// In a session of its own: neither this terminal's Ctrl-C nor its end concerns the agent (C17, C19).
+fn spawn(home: &Utf8Path, args: &RunArgs, global: &Global, log: &Utf8Path) -> Result<std::process::Child, Ending> {
+    let failed = |e: std::io::Error| Ending::new(Exit::Failed, format!("the agent could not be started: {e}"));
+    lock::make_state_dir(home).map_err(|e| Ending::usage(format!("{home}: {e}")))?;
+    let file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).open(log).map_err(failed)?;
+    let binary = std::env::current_exe().map_err(failed)?;
+    #[expect(clippy::disallowed_methods, reason = "the agent itself, with its own argument vector")]
+    let mut command = std::process::Command::new(binary);
+    command.args(["agent", "run", "--detached", "--home", home.as_str()]);
+    for (flag, value) in [
+        ("--ip", args.ip.map(|v| v.to_string())),
+        ("--port", args.port.map(|v| v.to_string())),
+        ("--engine", args.engine.map(|v| v.name().to_owned())),
+        ("--engine-bin", args.engine_bin.as_ref().map(ToString::to_string)),
+        ("--config", args.config.as_ref().map(ToString::to_string)),
+        ("--log", args.log.clone()),
+        ("--socket", global.socket.as_ref().map(ToString::to_string)),
+    ] {
+        if let Some(value) = value {
+            command.args([flag, &value]);
+        }
+    }
+    let out = file.try_clone().map_err(failed)?;
+    command.stdin(Stdio::null()).stdout(out).stderr(file).process_group(0).current_dir("/");
+    command.spawn().map_err(failed)
+}
+
+fn holder(home: &Utf8Path) -> Result<Option<Holder>, Ending> {
+    lock::holder(home).map_err(|e| Ending::new(Exit::Failed, format!("the lock of {home} cannot be read: {e}")))
+}
+
+pub(super) async fn stop(args: &StopAgentArgs, global: &Global) -> Result<(), Ending> {
+    let home = home_for(global)?;
+    let Some(holder) = holder(&home)? else {
+        render::say(&format!("no agent runs on {home}"));
+        return Ok(());
+    };
+    let limit = Duration::from_secs(args.timeout);
+    let ended = lock::end_holder(&home, &holder, Signal::SIGTERM, limit).await;
+    match ended {
+        Ok(true) => {
+            render::say(&format!("the agent has ended, process {}; the database goes on", holder.pid));
+            Ok(())
+        }
+        Ok(false) => {
+            let text = format!("the agent, process {}, has not ended after {} s", holder.pid, args.timeout);
+            Err(Ending::new(Exit::Unknown, text).with_hint("it may be finishing requests; ask again"))
+        }
+        Err(error) => Err(Ending::new(Exit::Failed, format!("process {}: {error}", holder.pid))),
+    }
+}

@@ -1,0 +1,323 @@
+//! Following a task to its end by the event stream: a live tree on a terminal, a line per event without one.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::args::{Output, WaitArgs};
+use super::client::Client;
+use super::exit::{Ending, Exit};
+use super::render;
+use super::tree::Seen;
+use crate::clock::{self, Stopwatch};
+use crate::wire::{DagDetail, TaskEvent};
+
+/// Between two drawings: for the spinner and the running times.
+const TICK: Duration = Duration::from_millis(120);
+
+/// How long an agent that has gone is waited for: the time of a restart, generously.
+const COMEBACK: Duration = Duration::from_secs(60);
+
+/// Between two tries to reach it again.
+const COMEBACK_TRY: Duration = Duration::from_millis(500);
+
+/// How a task that was followed has to end for the command to have succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Succeeded, rolled back after ROLLBACK, or passed.
+    Done,
+    /// Cancelled.
+    Cancelled,
+}
+
+/// Follows and reports; the task's last state goes to stdout as JSON where that was asked for.
+///
+/// # Errors
+/// The task failed, was cancelled, or goes on beyond what was waited for.
+pub(super) async fn follow(
+    client: &Client,
+    id: &str,
+    wanted: Wanted,
+    wait: &WaitArgs,
+    output: Output,
+    quiet: bool,
+) -> Result<(), Ending> {
+    if wait.no_wait {
+        return detached(client, id, output).await;
+    }
+    let limit = wait.wait_timeout.map(Duration::from_secs);
+    let mut follower = Follower::begin(client, id, quiet).await?;
+    let followed = tokio::select! {
+        followed = follower.run() => followed,
+        () = interrupted() => Err(unknown(id, "stopped watching")),
+        () = sleep(limit) => Err(unknown(id, "stopped waiting")),
+    };
+    follower.screen.clear();
+    let dag = followed?;
+    if output == Output::Json {
+        render::json(&dag);
+    }
+    conclude(&dag, wanted, quiet)
+}
+
+async fn detached(client: &Client, id: &str, output: Output) -> Result<(), Ending> {
+    match output {
+        Output::Text => render::out(id),
+        Output::Json => render::json(&client.get::<DagDetail>(&format!("/api/v1/task/dag/{id}")).await?),
+    }
+    Ok(())
+}
+
+async fn sleep(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ctrl-C leaves the task running: it belongs to the agent, not to this terminal.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn unknown(id: &str, what: &str) -> Ending {
+    Ending::new(Exit::Unknown, format!("{what}; the task goes on"))
+        .with_hint(format!("attach again with `obpilot task watch {id}`, or stop it with `obpilot task cancel {id}`"))
+}
+
+fn conclude(dag: &DagDetail, wanted: Wanted, quiet: bool) -> Result<(), Ending> {
+    let state = dag.obpilot.as_ref().map(|ours| ours.state.as_str()).unwrap_or_default();
+    let is_cancelled = state == "failed" && dag.operator == "CANCEL";
+    let is_done = matches!(state, "succeeded" | "rolled_back" | "passed");
+    if is_done && wanted == Wanted::Done || is_cancelled && wanted == Wanted::Cancelled {
+        if !quiet {
+            render::say(&render::closing(dag));
+        }
+        return Ok(());
+    }
+    render::say(&render::closing(dag));
+    if is_cancelled {
+        return Err(Ending::new(Exit::Cancelled, format!("'{}' was cancelled", dag.name)));
+    }
+    if is_done {
+        return Err(Ending::new(Exit::Refused, "the task had ended before it could be cancelled"));
+    }
+    if state == "waiting" {
+        return Err(Ending::new(Exit::Unknown, "the task waits for its coordinator or an operator"));
+    }
+    render::say(&render::failure(dag));
+    Err(Ending::new(Exit::Failed, format!("'{}' failed at stage {} of {}", dag.name, dag.stage, dag.max_stage)))
+}
+
+struct Follower<'a> {
+    client: &'a Client,
+    id: String,
+    seen: Seen,
+    /// The last event that is shown.
+    after: i64,
+    screen: Screen,
+}
+
+impl<'a> Follower<'a> {
+    async fn begin(client: &'a Client, id: &str, quiet: bool) -> Result<Self, Ending> {
+        let main: DagDetail = client.get(&format!("/api/v1/task/dag/{id}")).await?;
+        let screen = Screen::new(quiet);
+        screen.begin(&main);
+        let mut follower = Self {
+            client,
+            id: id.to_owned(),
+            after: main.obpilot.as_ref().map_or(0, |ours| ours.version),
+            seen: Seen { main, parts: BTreeMap::new() },
+            screen,
+        };
+        follower.screen.replay(&follower.seen.main);
+        follower.read().await?;
+        Ok(follower)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let ours = self.seen.main.obpilot.as_ref();
+        ours.is_none_or(|ours| !matches!(ours.state.as_str(), "ready" | "running" | "cancelling"))
+    }
+
+    async fn run(&mut self) -> Result<DagDetail, Ending> {
+        while !self.is_at_rest() {
+            if self.stream().await.is_err() {
+                self.come_back().await?;
+            }
+        }
+        Ok(self.seen.main.clone())
+    }
+
+    /// Reads events until the task rests or the stream ends.
+    async fn stream(&mut self) -> Result<(), Ending> {
+        let mut events = self.client.events(self.after).await?.bytes_stream();
+        let mut buffer = Vec::new();
+        let mut ticks = tokio::time::interval(TICK);
+        self.read().await?;
+        while !self.is_at_rest() {
+            tokio::select! {
+                chunk = events.next() => {
+                    let chunk = chunk.and_then(Result::ok);
+                    let chunk = chunk.ok_or_else(|| Ending::new(Exit::Unreachable, "the event stream has ended"))?;
+                    buffer.extend_from_slice(&chunk);
+                    if self.take(&mut buffer) {
+                        self.read().await?;
+                    }
+                }
+                _ = ticks.tick() => self.screen.draw(&self.seen),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes whole events out of the buffer; true when one of them concerns this task.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> bool {
+        let mut is_concerned = false;
+        while let Some(end) = buffer.windows(2).position(|pair| pair == b"\n\n") {
+            let block: Vec<u8> = buffer.drain(..end + 2).collect();
+            let text = String::from_utf8_lossy(&block);
+            let data = text.lines().find_map(|line| line.strip_prefix("data: "));
+            let Some(event) = data.and_then(|data| serde_json::from_str::<TaskEvent>(data).ok()) else { continue };
+            self.after = self.after.max(event.id);
+            let parts = self.seen.part_ids();
+            let dag = event.dag.as_deref().unwrap_or_default();
+            if dag == self.id {
+                self.screen.event(&self.seen.main, &event);
+            }
+            is_concerned |= dag == self.id || parts.values().any(|part| part == dag);
+        }
+        is_concerned
+    }
+
+    /// The task and its parts as they are now.
+    async fn read(&mut self) -> Result<(), Ending> {
+        self.seen.main = self.client.get(&format!("/api/v1/task/dag/{}", self.id)).await?;
+        for id in self.seen.part_ids().into_values() {
+            // A part that cannot be read now is shown as it was.
+            if let Ok(part) = self.client.get::<DagDetail>(&format!("/api/v1/task/dag/{id}")).await {
+                self.seen.parts.insert(id, part);
+            }
+        }
+        self.screen.draw(&self.seen);
+        Ok(())
+    }
+
+    /// The agent has gone. Its tasks go on when it is back.
+    async fn come_back(&mut self) -> Result<(), Ending> {
+        self.screen.note("the agent does not answer; the task goes on when it is back");
+        let waited = Stopwatch::start();
+        loop {
+            match self.read().await {
+                Ok(()) => {
+                    self.screen.note("the agent is back");
+                    return Ok(());
+                }
+                Err(ending) if ending.exit != Exit::Unreachable => return Err(ending),
+                Err(_) if waited.elapsed() > COMEBACK => return Err(unknown(&self.id, "the agent did not come back")),
+                // Nothing announces a socket that is not there yet.
+                Err(_) => tokio::time::sleep(COMEBACK_TRY).await,
+            }
+        }
+    }
+}
+
+/// Where progress is shown: a tree that is redrawn, lines, or nowhere.
+enum Screen {
+    Tree { bars: MultiProgress, lines: Vec<ProgressBar>, tick: usize },
+    Lines,
+    Nothing,
+}
+
+impl Screen {
+    fn new(quiet: bool) -> Self {
+        if quiet {
+            return Self::Nothing;
+        }
+        if !std::io::stderr().is_terminal() {
+            return Self::Lines;
+        }
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
+        Self::Tree { bars, lines: Vec::new(), tick: 0 }
+    }
+
+    fn begin(&self, dag: &DagDetail) {
+        if !matches!(self, Self::Nothing) {
+            render::say(&format!("{} (task {})", dag.name, dag.id));
+        }
+    }
+
+    /// What was said before the stream began.
+    fn replay(&self, dag: &DagDetail) {
+        let Self::Lines = self else { return };
+        for node in dag.nodes.iter().flatten() {
+            for text in node.sub_tasks.iter().flatten().flat_map(|sub| sub.task_logs.iter().flatten()) {
+                render::say(&format!("{} {}: {text}", stamp(), numbered(dag, &node.name)));
+            }
+        }
+    }
+
+    fn draw(&mut self, seen: &Seen) {
+        let Self::Tree { bars, lines, tick } = self else { return };
+        *tick += 1;
+        let texts: Vec<_> = seen.lines(clock::system().now()).iter().map(|line| render::line(line, *tick)).collect();
+        while lines.len() < texts.len() {
+            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            lines.push(bars.add(ProgressBar::new_spinner().with_style(style)));
+        }
+        for extra in lines.drain(texts.len()..) {
+            bars.remove(&extra);
+        }
+        for (bar, text) in lines.iter().zip(texts) {
+            bar.set_message(text);
+        }
+    }
+
+    fn event(&self, dag: &DagDetail, event: &TaskEvent) {
+        let Self::Lines = self else { return };
+        let node = numbered(dag, event.node_name.as_deref().unwrap_or_default());
+        match event.kind.as_str() {
+            "log" => {
+                let text = event.body.get("text").and_then(|t| t.as_str()).unwrap_or_default();
+                let level = event.body.get("level").and_then(|l| l.as_str()).unwrap_or("info");
+                let prefix = if level == "info" { String::new() } else { format!("{}: ", level.to_uppercase()) };
+                render::say(&format!("{} {node}: {prefix}{text}", stamp()));
+            }
+            "claimed" => render::say(&format!("{} {node}", stamp())),
+            _ => {}
+        }
+    }
+
+    fn note(&self, text: &str) {
+        match self {
+            Self::Tree { bars, .. } => drop(bars.println(text)),
+            Self::Lines => render::say(&format!("{} {text}", stamp())),
+            Self::Nothing => {}
+        }
+    }
+
+    /// Leaves the last state of the tree on the screen.
+    fn clear(&mut self) {
+        if let Self::Tree { bars, lines, .. } = self {
+            for bar in lines.drain(..) {
+                bar.finish();
+            }
+            drop(bars.clear());
+        }
+    }
+}
+
+fn numbered(dag: &DagDetail, name: &str) -> String {
+    let number = dag.nodes.iter().flatten().position(|node| node.name == name).map_or(0, |at| at + 1);
+    format!("[{number}/{}] {name}", dag.max_stage)
+}
+
+fn stamp() -> String {
+    let text = crate::model::on_wire(clock::system().now());
+    text.get(11..19).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,336 @@
+//! Text for people: tables, a task, a failure that explains itself. Data to stdout, the rest to stderr.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+
+use serde_json::Value;
+
+use super::exit::Ending;
+use super::tree::{self, Line, Mark, Seen, agent_of, human};
+use crate::clock;
+use crate::wire::{DagDetail, FailureView, Info, ObInfo, Plan, Status, SubTaskDetail};
+
+/// Data. A reader that has gone is no error.
+pub(super) fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    drop(writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()));
+}
+
+/// Everything else.
+pub(super) fn say(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{}", text.trim_end()));
+}
+
+pub(super) fn json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => out(&text),
+        Err(error) => say(&format!("the answer cannot be printed: {error}")),
+    }
+}
+
+/// `error: …` and `hint: …`, the last words of a command that did not end well.
+pub(super) fn ending(ending: &Ending) {
+    say(&format!("{} {}", paint("error:", RED), ending.text));
+    if let Some(hint) = &ending.hint {
+        say(&format!("{} {hint}", paint("hint:", CYAN)));
+    }
+}
+
+const RED: &str = "31";
+const GREEN: &str = "32";
+const YELLOW: &str = "33";
+const CYAN: &str = "36";
+const DIM: &str = "2";
+
+/// Colour on a terminal, unless NO_COLOR says otherwise.
+fn paint(text: &str, colour: &str) -> String {
+    let is_wanted = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    if is_wanted { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// Rows under a header, columns as wide as they need to be.
+pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let head: Vec<String> = header.iter().map(|h| (*h).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// One line of a task's tree.
+pub(super) fn line(line: &Line, tick: usize) -> String {
+    const SPINNER: [&str; 4] = ["◐", "◓", "◑", "◒"];
+    let mark = match line.mark {
+        Mark::Pending => paint("·", DIM),
+        Mark::Running => paint(SPINNER[tick % SPINNER.len()], YELLOW),
+        Mark::Waiting => paint("‖", YELLOW),
+        Mark::Done => paint("✔", GREEN),
+        Mark::Failed => paint("✘", RED),
+    };
+    let mut text = format!("{}{mark} {}", "    ".repeat(line.indent), line.text);
+    if let Some(took) = line.took {
+        write!(text, "  {}", paint(&human(took), DIM)).expect("writing to a string");
+    }
+    if let Some(note) = &line.note {
+        write!(text, "  {}", paint(note, DIM)).expect("writing to a string");
+    }
+    text
+}
+
+pub(super) fn tree(seen: &Seen) -> String {
+    let now = clock::system().now();
+    seen.lines(now).iter().map(|l| line(l, 0) + "\n").collect()
+}
+
+/// The head of a task: what, which, how far, since when.
+pub(super) fn dag_head(dag: &DagDetail) -> String {
+    let ours = dag.obpilot.as_ref();
+    let state = ours.map_or_else(|| dag.state.clone(), |ours| ours.state.replace('_', " "));
+    let mut text = format!("{}  {}  {state}, stage {} of {}", dag.name, dag.id, dag.stage, dag.max_stage);
+    if dag.operator != "RUN" {
+        write!(text, ", {}", dag.operator).expect("writing to a string");
+    }
+    if ours.is_some_and(|ours| ours.holds_lock) {
+        text.push_str(", holds the lock");
+    }
+    write!(text, "\n  since {}", dag.start_time).expect("writing to a string");
+    text
+}
+
+/// A whole task with every line of its record.
+pub(super) fn dag_in_full(seen: &Seen, with_records: bool) -> String {
+    let mut text = dag_head(&seen.main) + "\n" + &tree(seen);
+    for node in seen.main.nodes.iter().flatten().filter(|_| with_records) {
+        for sub in node.sub_tasks.iter().flatten().filter(|sub| sub.task_logs.is_some()) {
+            writeln!(text, "\n{} on {}, executed {} times", node.name, agent_of(sub), sub.execute_times)
+                .expect("writing to a string");
+            for log in sub.task_logs.iter().flatten() {
+                writeln!(text, "  {log}").expect("writing to a string");
+            }
+        }
+    }
+    if let Some(main) = seen.main.additional_data.as_ref().and_then(|d| d.get("main_dag_id")).and_then(Value::as_str) {
+        writeln!(text, "\npart of task {main}").expect("writing to a string");
+    }
+    for (agent, id) in seen.part_ids() {
+        writeln!(text, "\npart on {agent}: task {id}").expect("writing to a string");
+    }
+    text + &next_commands(&seen.main)
+}
+
+pub(super) fn dag_list(dags: &[DagDetail]) -> String {
+    let rows: Vec<_> = dags
+        .iter()
+        .map(|dag| {
+            let state = dag.obpilot.as_ref().map_or_else(|| dag.state.clone(), |o| o.state.replace('_', " "));
+            let stage = format!("{}/{}", dag.stage, dag.max_stage);
+            vec![dag.id.clone(), dag.name.clone(), state, stage, dag.start_time.clone()]
+        })
+        .collect();
+    table(&["ID", "NAME", "STATE", "STAGE", "SINCE"], &rows)
+}
+
+/// What an operator may ask for, as commands.
+fn next_commands(dag: &DagDetail) -> String {
+    let operators = dag.obpilot.as_ref().map(|o| o.operators.clone()).unwrap_or_default();
+    if operators.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\nnext:\n");
+    for operator in operators {
+        let meaning = match operator.as_str() {
+            "RETRY" => "run again what failed",
+            "ROLLBACK" => "undo what was done",
+            "CANCEL" => "stop it; what was done stays",
+            "PASS" => "call it done as it is, and free its lock",
+            _ => "",
+        };
+        writeln!(text, "  obpilot task {} {}    {meaning}", operator.to_lowercase(), dag.id).expect("writing to a string");
+    }
+    text
+}
+
+/// The failing sub-tasks of a task with everything that was found out about them.
+pub(super) fn failure(dag: &DagDetail) -> String {
+    let mut text = String::new();
+    for node in dag.nodes.iter().flatten().filter(|node| node.state == "FAILED") {
+        for sub in node.sub_tasks.iter().flatten().filter(|sub| sub.state == "FAILED") {
+            writeln!(text, "  {}, {}:", node.name, agent_of(sub)).expect("writing to a string");
+            text.push_str(&sub_failure(sub));
+        }
+    }
+    let mut hints = next_commands(dag);
+    if hints.is_empty() {
+        hints.push_str("\nnext:\n");
+    }
+    writeln!(hints, "  obpilot task show -d {}    its whole record", dag.id).expect("writing to a string");
+    text + &hints
+}
+
+fn sub_failure(sub: &SubTaskDetail) -> String {
+    let mut text = String::new();
+    match &sub.failure {
+        Some(FailureView { code, text: why, diagnosis }) => {
+            writeln!(text, "    {why} [{code}]").expect("writing to a string");
+            if let Some(diagnosis) = diagnosis {
+                text.push_str(&facts(diagnosis));
+            }
+        }
+        None => {
+            let last = sub.task_logs.as_ref().and_then(|logs| logs.last().cloned());
+            writeln!(text, "    {}", last.unwrap_or_else(|| "no log".to_owned())).expect("writing to a string");
+        }
+    }
+    text
+}
+
+/// A diagnosis in its own order; what is empty is left out.
+fn facts(diagnosis: &Value) -> String {
+    let mut text = String::new();
+    let mut fact = |name: &str, value: &str| writeln!(text, "    {name}: {value}").expect("writing to a string");
+    for (key, name) in [("exit", "it"), ("oom", "memory"), ("core", "core file"), ("log_file", "its log")] {
+        if let Some(value) = diagnosis.get(key).and_then(Value::as_str) {
+            fact(name, value);
+        }
+    }
+    for (key, name) in [("launcher_output", "it printed"), ("log_lines", "log"), ("limits", "limit")] {
+        for value in diagnosis.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            fact(name, value);
+        }
+    }
+    let each = |key: &str| diagnosis.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let member = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    for cause in each("causes") {
+        fact("cause", &format!("{} ({})", member(&cause, "evidence"), member(&cause, "name")));
+        fact("to do", &member(&cause, "advice"));
+    }
+    for finding in each("findings") {
+        fact("found", &format!("{}: {}", member(&finding, "check"), member(&finding, "problem")));
+        fact("to do", &member(&finding, "remedy"));
+    }
+    text
+}
+
+pub(super) fn status(info: &Info, status: &Status) -> String {
+    let server = &status.obpilot.server;
+    let mut rows = vec![
+        ("agent", format!("{}:{}, process {}, obpilot {}", info.ip, info.port, info.pid, info.product_version)),
+        ("home", info.home_path.clone()),
+        ("identity", info.identity.clone()),
+    ];
+    if !info.zone.is_empty() {
+        rows.push(("zone", info.zone.clone()));
+    }
+    let pid = server.pid.map_or(String::new(), |pid| format!(", process {pid}"));
+    let since = server.started_at.as_ref().map_or(String::new(), |at| format!(" since {at}"));
+    rows.push((info.engine.as_str(), format!("{}{pid}{since}", server.state)));
+    if !info.ob_version.is_empty() {
+        rows.push(("version", info.ob_version.clone()));
+    }
+    if let Some(port) = status.sql_port {
+        rows.push(("sql port", port.to_string()));
+    }
+    if let Some(why) = &server.why {
+        rows.push(("why", why.clone()));
+    }
+    if let Some(exit) = &server.last_exit {
+        let asked = if exit.unexpected { ", nobody had asked for it" } else { "" };
+        rows.push(("last exit", format!("process {} {} at {}{asked}", exit.pid, exit.how, exit.at)));
+    }
+    if let Some(policy) = &server.policy {
+        rows.push(("policy", policy.clone()));
+    }
+    let credential = &status.obpilot.credential;
+    rows.push(("password", credential.state.to_lowercase()));
+    if let Some(hint) = &credential.hint {
+        rows.push(("", hint.clone()));
+    }
+    let lock = status.obpilot.held_by.as_ref().map_or("free".to_owned(), |id| format!("held by task {id}"));
+    rows.push(("lock", lock));
+    rows.into_iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect()
+}
+
+pub(super) fn cluster(info: &ObInfo, status: &Status, with_detail: bool) -> String {
+    let cluster = &info.obcluster_info;
+    let or_none = |text: &str| if text.is_empty() { "N/A".to_owned() } else { text.to_owned() };
+    let mut text = format!("cluster {}, id {}, version {}\n", or_none(&cluster.name), cluster.id, or_none(&cluster.version));
+    let mut header = vec!["ZONE", "IP", "OPT PORT", "IDENTITY", "SQL PORT", "SVR PORT", "STATUS", "ROOT SERVER"];
+    if with_detail {
+        header.extend(["MAINTENANCE", "OB STATE"]);
+    }
+    let mut rows = Vec::new();
+    for agent in &info.agent_info {
+        let servers = cluster.topology.as_ref().and_then(|zones| zones.get(&agent.zone));
+        let server = servers.into_iter().flatten().find(|s| s.svr_ip == agent.ip);
+        let cell = |value: Option<String>| value.unwrap_or_else(|| "N/A".to_owned());
+        let mut row = vec![
+            or_none(&agent.zone),
+            agent.ip.clone(),
+            agent.port.to_string(),
+            agent.identity.clone(),
+            cell(server.map(|s| s.sql_port.to_string())),
+            cell(server.map(|s| s.svr_port.to_string())),
+            cell(server.map(|s| s.status.clone())),
+            cell(server.map(|s| s.with_rootserver.clone())),
+        ];
+        if with_detail {
+            row.push(if status.under_maintenance { "TRUE" } else { "FALSE" }.to_owned());
+            row.push(ob_state(status.ob_state).to_owned());
+        }
+        rows.push(row);
+    }
+    text.push_str(&table(&header, &rows));
+    text
+}
+
+fn ob_state(state: u8) -> &'static str {
+    match state {
+        0 => "NOT RUNNING",
+        1 => "RUNNING",
+        2 => "RESTRICTED",
+        3 => "AVAILABLE",
+        _ => "UNKNOWN",
+    }
+}
+
+pub(super) fn plan(plan: &Plan) -> String {
+    let mut text = format!("{}, {}\n", plan.name, plan.scope);
+    for server in &plan.servers {
+        writeln!(text, "  {} ({}): {} → {}", server.agent, server.zone, server.now, server.then).expect("writing to a string");
+    }
+    for (number, stage) in plan.stages.iter().enumerate() {
+        writeln!(text, "  {} {stage}", number + 1).expect("writing to a string");
+    }
+    for consequence in &plan.consequences {
+        writeln!(text, "  {} {consequence}", paint("!", YELLOW)).expect("writing to a string");
+    }
+    for obstacle in &plan.obstacles {
+        writeln!(text, "  {} {obstacle}", paint("✘", RED)).expect("writing to a string");
+    }
+    text
+}
+
+/// The closing line of a task that was followed to its end.
+pub(super) fn closing(dag: &DagDetail) -> String {
+    let span = dag.start_time.parse::<crate::model::Timestamp>().ok().zip(dag.end_time.parse().ok());
+    let took = span.and_then(|(start, end): (crate::model::Timestamp, crate::model::Timestamp)| {
+        std::time::Duration::try_from(end.duration_since(start)).ok()
+    });
+    let took = took.map_or(String::new(), |took| format!(" in {}", human(took)));
+    let state = dag.obpilot.as_ref().map_or_else(|| dag.state.clone(), |ours| ours.state.replace('_', " "));
+    let (mark, colour) = match tree::mark(&dag.state) {
+        Mark::Done => ("✔", GREEN),
+        Mark::Failed => ("✘", RED),
+        Mark::Pending | Mark::Running | Mark::Waiting => ("…", YELLOW),
+    };
+    format!("{} {} {state}{took} (task {})", paint(mark, colour), dag.name, dag.id)
+}

@@ -1,0 +1,141 @@
+//! A task as lines: its stages, their sub-tasks, and under them the parts that agents play. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::model::Timestamp;
+use crate::wire::{DagDetail, NodeDetail, SubTaskDetail};
+
+/// What a mark stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    Pending,
+    Running,
+    Waiting,
+    Done,
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) indent: usize,
+    pub(super) mark: Mark,
+    pub(super) text: String,
+    pub(super) took: Option<Duration>,
+    /// The last thing it said, while it runs or after it failed.
+    pub(super) note: Option<String>,
+}
+
+/// A task with the sub-DAGs that were found for it, by their ids.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) main: DagDetail,
+    pub(super) parts: BTreeMap<String, DagDetail>,
+}
+
+impl Seen {
+    /// Ids of the parts, by agent.
+    pub(super) fn part_ids(&self) -> BTreeMap<String, String> {
+        let subs = self.main.additional_data.as_ref().and_then(|data| data.get("sub_dags")).and_then(Value::as_object);
+        let entries = subs.into_iter().flatten();
+        entries.filter_map(|(agent, id)| Some((agent.clone(), id.as_str()?.to_owned()))).collect()
+    }
+
+    /// The whole tree as of a moment.
+    pub(super) fn lines(&self, now: Timestamp) -> Vec<Line> {
+        let parts = self.part_ids();
+        let mut lines = Vec::new();
+        for (number, node) in self.main.nodes.iter().flatten().enumerate() {
+            let is_current = mark(&node.state) == Mark::Running;
+            let subs = node.sub_tasks.as_deref().unwrap_or_default();
+            let note = if subs.len() == 1 { note(&subs[0]) } else { None };
+            let text = format!("{} {}", number + 1, node.name);
+            lines.push(Line { indent: 0, mark: mark(&node.state), text, took: took(node, now), note });
+            if subs.len() > 1 {
+                lines.extend(subs.iter().map(|sub| sub_line(sub, now)));
+            }
+            // Parts are shown under the stage that waits for them, and go when it is done.
+            if is_current && node.name.starts_with("Wait for all") {
+                for sub in subs {
+                    let agent = agent_of(sub);
+                    let part = parts.get(&agent).and_then(|id| self.parts.get(id));
+                    lines.extend(part.into_iter().flat_map(|part| part_lines(part, now)));
+                }
+            }
+        }
+        lines
+    }
+}
+
+fn part_lines(part: &DagDetail, now: Timestamp) -> Vec<Line> {
+    let nodes = part.nodes.iter().flatten().filter(|node| mark(&node.state) != Mark::Pending);
+    let line = |node: &NodeDetail| Line {
+        indent: 2,
+        mark: waiting_or(part, node),
+        text: node.name.clone(),
+        took: took(node, now),
+        note: node.sub_tasks.iter().flatten().next().and_then(note),
+    };
+    nodes.map(line).collect()
+}
+
+/// What v1 calls FAILED may be a part that waits for its coordinator.
+fn waiting_or(part: &DagDetail, node: &NodeDetail) -> Mark {
+    let is_waiting = part.obpilot.as_ref().is_some_and(|ours| ours.state == "waiting");
+    match mark(&node.state) {
+        Mark::Failed if is_waiting => Mark::Waiting,
+        other @ (Mark::Failed | Mark::Pending | Mark::Running | Mark::Waiting | Mark::Done) => other,
+    }
+}
+
+fn sub_line(sub: &SubTaskDetail, now: Timestamp) -> Line {
+    let took = span(&sub.start_time, &sub.end_time, &sub.state, now);
+    Line { indent: 1, mark: mark(&sub.state), text: agent_of(sub), took, note: note(sub) }
+}
+
+pub(super) fn agent_of(sub: &SubTaskDetail) -> String {
+    let agent = &sub.execute_agent;
+    if agent.ip.contains(':') { format!("[{}]:{}", agent.ip, agent.port) } else { format!("{}:{}", agent.ip, agent.port) }
+}
+
+pub(super) fn mark(state: &str) -> Mark {
+    match state {
+        "SUCCEED" => Mark::Done,
+        "FAILED" => Mark::Failed,
+        "RUNNING" | "READY" => Mark::Running,
+        _ => Mark::Pending,
+    }
+}
+
+fn note(sub: &SubTaskDetail) -> Option<String> {
+    if !matches!(mark(&sub.state), Mark::Running | Mark::Failed) {
+        return None;
+    }
+    sub.task_logs.as_ref().and_then(|logs| logs.last().cloned())
+}
+
+fn took(node: &NodeDetail, now: Timestamp) -> Option<Duration> {
+    span(&node.start_time, &node.end_time, &node.state, now)
+}
+
+fn span(start: &str, end: &str, state: &str, now: Timestamp) -> Option<Duration> {
+    let start: Timestamp = start.parse().ok()?;
+    let end = match mark(state) {
+        Mark::Pending => return None,
+        Mark::Running | Mark::Waiting => now,
+        Mark::Done | Mark::Failed => end.parse().ok()?,
+    };
+    Duration::try_from(end.duration_since(start)).ok()
+}
+
+/// `4 ms`, `1.3 s`, `2 min 05 s`.
+pub(super) fn human(span: Duration) -> String {
+    let millis = span.as_millis();
+    match millis {
+        0..1_000 => format!("{millis} ms"),
+        1_000..60_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
+        _ => format!("{} min {:02} s", millis / 60_000, millis / 1_000 % 60),
+    }
+}

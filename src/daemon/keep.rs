@@ -1,0 +1,83 @@
+//! The ledger's keeper: the document in the store, its secrets sealed by the vault.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use crate::cluster::{AgentState, Keep, Secrets};
+use crate::engine::port::Stamp;
+use crate::error::{Error, Result};
+use crate::flow::ports::Sealer;
+use crate::model::Password;
+use crate::secure::Vault;
+use crate::store::{Secret, Store};
+
+/// Name of the agent's document.
+const DOCUMENT: &str = "agent";
+const ROOT: &str = "root_password";
+const AGENT: &str = "agent_password";
+
+/// Store and vault together.
+#[derive(Clone, Debug)]
+pub(super) struct Keeper {
+    pub(super) store: Store,
+    pub(super) vault: Arc<Vault>,
+}
+
+impl Keeper {
+    /// What was kept last; `None` on the first start.
+    pub(super) async fn load(&self) -> Result<Option<(AgentState, Secrets)>> {
+        let Some(document) = self.store.document(DOCUMENT).await? else { return Ok(None) };
+        let state = serde_json::from_value(document)
+            .map_err(|e| Error::unexpected(format!("the agent's document cannot be read: {e}")))?;
+        let secrets = Secrets { root: self.secret(ROOT).await?, agent: self.secret(AGENT).await? };
+        Ok(Some((state, secrets)))
+    }
+
+    async fn secret(&self, name: &'static str) -> Result<Option<Password>> {
+        let Some(sealed) = self.store.secret(name).await? else { return Ok(None) };
+        self.vault.open_text(name, &sealed).map(|text| Some(Password::new(text))).map_err(vault_error)
+    }
+
+    fn sealed(&self, name: &'static str, password: Option<&Password>) -> Result<Secret> {
+        let sealed = password.map(|pw| self.vault.seal(name, pw.expose().as_bytes())).transpose();
+        Ok(Secret { name: name.to_owned(), sealed: sealed.map_err(vault_error)? })
+    }
+
+    /// The first start: what there is without a change.
+    pub(super) async fn begin(&self, state: &AgentState, stamp: Stamp) -> Result<()> {
+        self.save(state, &Secrets::default(), stamp, Value::from("first start")).await
+    }
+}
+
+fn vault_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::unexpected(error.to_string()).with_source(error)
+}
+
+impl Keep for Keeper {
+    fn save<'a>(
+        &'a self,
+        state: &'a AgentState,
+        secrets: &'a Secrets,
+        stamp: Stamp,
+        what: Value,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let document = serde_json::to_value(state)
+                .map_err(|e| Error::unexpected(format!("the agent's document cannot be written: {e}")))?;
+            let sealed = vec![self.sealed(ROOT, secrets.root.as_ref())?, self.sealed(AGENT, secrets.agent.as_ref())?];
+            self.store.save_document(DOCUMENT, document, sealed, stamp, what).await
+        })
+    }
+}
+
+impl Sealer for Keeper {
+    fn seal(&self, purpose: &str, secret: &Password) -> Result<String> {
+        self.vault.seal_to_text(purpose, secret.expose().as_bytes()).map_err(vault_error)
+    }
+
+    fn open(&self, purpose: &str, sealed: &str) -> Result<Password> {
+        self.vault.open_from_text(purpose, sealed).map(Password::new).map_err(vault_error)
+    }
+}
