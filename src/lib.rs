@@ -9,6 +9,7 @@ pub mod engine;
 pub mod error;
 pub mod flow;
 pub mod model;
+pub mod secure;
 pub mod sql;
 pub mod store;
 pub mod tasks;

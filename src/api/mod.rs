@@ -26,7 +26,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
-pub use door::{Door, RememberBlocks};
+pub use door::{Door, Parts as DoorParts, RememberBlocks};
 pub use openapi::document;
 pub use route::{ROUTES, Route};
 pub use serve::{Listeners, ServeError, Served, listen, serve};

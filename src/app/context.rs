@@ -66,6 +66,8 @@ pub struct Parts {
     pub started_at: Timestamp,
     /// Version text of the engine's executable, once it is known.
     pub binary_version: tokio::sync::watch::Receiver<Option<String>>,
+    /// Held while a presented password is asked of the database.
+    pub login_turn: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled when the agent stops: whoever waits is answered with what there is.
     pub stopping: tokio_util::sync::CancellationToken,
 }

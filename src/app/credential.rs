@@ -24,6 +24,8 @@ impl App {
         if !self.is_cluster_agent() {
             return is_known;
         }
+        // One login at a time: a stranger with many wrong passwords is one connection to the database.
+        let _turn = self.parts.login_turn.lock().await;
         match self.parts.ports.sql.login(presented).await {
             Login::Accepted => {
                 if !is_known {

@@ -216,7 +216,9 @@ impl Service {
                 Woken::Stop => return,
                 Woken::Restart => self.restart(&app).await,
                 Woken::Restarted(is_well) => self.restarted(is_well),
-                Woken::Wish(reply) => drop(reply.send(())),
+                Woken::Wish(reply) => {
+                    let _gone = reply.send(());
+                }
                 Woken::Ended | Woken::Look => {}
             }
         }
@@ -285,8 +287,7 @@ impl Service {
                         self.probed = None;
                         self.probe(app).await;
                     }
-                    // A caller that has gone needs no answer.
-                    drop(reply.send(()));
+                    let _gone = reply.send(());
                 }
                 Woken::Restarted(is_well) => self.restarted(is_well),
                 Woken::Look => {}

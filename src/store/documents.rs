@@ -84,29 +84,20 @@ impl Store {
         Ok(self.inner.writer.write(write).await?)
     }
 
-    /// Keeps the header blocks of a request that is about to change something, and forgets expired ones. The write is
-    /// queued before this returns, so it is committed no later than whatever the request commits.
-    pub fn remember_blocks(
-        &self,
-        blocks: Vec<[u8; 32]>,
-        expires_at: Timestamp,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<()>> + Send + use<> {
-        let inner = std::sync::Arc::clone(&self.inner);
-        let write = move |scope: &mut Scope<'_>| -> std::result::Result<(), StoreError> {
-            let mut insert = scope.connection.prepare_cached(
-                "INSERT INTO seen_block (hash, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            )?;
+    /// Keeps the header blocks of a request that is about to change something, and forgets expired ones. Queued before
+    /// this returns: committed no later than whatever the request commits.
+    pub fn remember_blocks(&self, blocks: Vec<[u8; 32]>, expires_at: Timestamp, now: Timestamp) {
+        self.inner.writer.post(move |scope| {
+            let mut insert = scope
+                .connection
+                .prepare_cached("INSERT INTO seen_block (hash, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
             for block in &blocks {
                 insert.execute(params![block.as_slice(), to_nanos(expires_at)])?;
             }
-            scope
-                .connection
-                .prepare_cached("DELETE FROM seen_block WHERE expires_at < ?1")?
-                .execute([to_nanos(now)])?;
+            let mut forget = scope.connection.prepare_cached("DELETE FROM seen_block WHERE expires_at < ?1")?;
+            forget.execute([to_nanos(now)])?;
             Ok(())
-        };
-        async move { Ok(inner.writer.write(write).await?) }
+        });
     }
 
     /// Blocks that are not expired, with their expiry in Unix seconds.

@@ -360,14 +360,17 @@ async fn documents_and_secrets_are_kept_together() {
 async fn seen_blocks_are_forgotten_when_they_expire() {
     let rig = rig();
     let now = rig.clock.now();
-    rig.store.remember_blocks(vec![[1; 32], [2; 32]], now + Duration::from_secs(60), now).await.unwrap();
-    rig.store.remember_blocks(vec![[1; 32]], now + Duration::from_secs(60), now).await.unwrap();
+    rig.store.remember_blocks(vec![[1; 32], [2; 32]], now + Duration::from_secs(60), now);
+    rig.store.remember_blocks(vec![[1; 32]], now + Duration::from_secs(60), now);
+    // Queued before this one, so committed no later.
+    rig.create(1, None).await.unwrap();
     let seen = rig.store.seen_blocks(now).await.unwrap();
     assert_eq!(seen.len(), 2);
     assert_eq!(seen[0].1, now.as_second() + 60);
     let later = now + Duration::from_secs(61);
     assert_eq!(rig.store.seen_blocks(later).await.unwrap(), []);
-    rig.store.remember_blocks(vec![], later, later).await.unwrap();
+    rig.store.remember_blocks(vec![], later, later);
+    rig.create(1, None).await.unwrap();
     let count: i64 = connect(rig.store.path(), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY)
         .unwrap()
         .query_row("SELECT count(*) FROM seen_block", [], |row| row.get(0))

@@ -107,6 +107,20 @@ impl Writer {
         }
     }
 
+    /// Queues work that nobody waits for; it is committed no later than any write queued after it, or not at all.
+    pub(super) fn post(&self, work: impl FnOnce(&mut Scope<'_>) -> Result<(), StoreError> + Send + 'static) {
+        let write: Write = Box::new(move |scope| {
+            let result = work(scope);
+            if let Err(error) = &result {
+                tracing::warn!(cause = %error, "a write that nobody waits for failed");
+            }
+            Done { is_kept: result.is_ok(), notify: Box::new(|_| ()) }
+        });
+        if self.send(Op::Write(write)).is_err() {
+            tracing::debug!("a write came after the store was closed");
+        }
+    }
+
     /// Queues a line; it is committed no later than any write queued after it.
     pub(super) fn log(&self, line: LogLine) {
         if self.send(Op::Log(line)).is_err() {

@@ -1,0 +1,192 @@
+//! Who is asking: the socket's peer, or a sealed header and the decision table.
+//!
+//! Order (`security.md` §11): limits, open, decide, check the password; only a caller who is known by then is told that a
+//! header is late or was made for another target. Everything before that is the one refusal.
+
+use std::net::IpAddr;
+
+use actix_web::http::Method;
+use actix_web::http::header::HeaderMap;
+
+use super::door::Door;
+use super::meta::{Meta, Peer};
+use crate::app::Caller;
+use crate::error::{Code, Error, Result};
+use crate::model::Identity;
+use crate::secure::{
+    AGENT_HEADER, BodyKey, DATABASE_HEADER, Facts, HeaderKind, Opened, RouteClass, Verdict, check_time,
+    decide, is_same, refusal,
+};
+
+/// A caller that was let in, and the keys of the body.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    pub(super) caller: Caller,
+    pub(super) keys: Option<BodyKey>,
+    /// The request came with a sealed header: its body, if any, must open.
+    pub(super) is_sealed: bool,
+}
+
+/// # Errors
+/// The refusal of the door.
+pub(super) async fn admit(
+    door: &Door,
+    meta: &Meta,
+    class: RouteClass,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Admitted> {
+    match meta.peer {
+        Peer::Unix { uid } => by_socket(door, uid, headers).await,
+        Peer::Tcp(source) => by_header(door, meta, class, method, headers, source).await,
+        Peer::Unknown => Err(refusal()),
+    }
+}
+
+/// Peer credentials are enough. A header is not needed; if there is one, its keys open the body.
+async fn by_socket(door: &Door, uid: u32, headers: &HeaderMap) -> Result<Admitted> {
+    if !door.may_use_socket(uid) {
+        let text = format!("user {uid} may not use this socket; add it to socket.allow_uids, or use the TCP port");
+        return Err(Error::new(Code::UserDenied, text));
+    }
+    let opened = match header(headers) {
+        Some((_, value)) => Some(door.open(value).await.ok_or_else(refusal)?),
+        None => None,
+    };
+    Ok(Admitted {
+        caller: Caller { actor: format!("uid {uid} (socket)"), is_local: true, source: None },
+        is_sealed: opened.is_some(),
+        keys: opened.and_then(|opened| opened.keys),
+    })
+}
+
+async fn by_header(
+    door: &Door,
+    meta: &Meta,
+    class: RouteClass,
+    method: &Method,
+    headers: &HeaderMap,
+    source: IpAddr,
+) -> Result<Admitted> {
+    let Some((kind, value)) = header(headers) else {
+        return Err(Error::new(
+            Code::HeaderNotFound,
+            "this route needs a sealed header X-OCS-Header; its key is that of GET /api/v1/secret",
+        ));
+    };
+    if !door.may_try(source) {
+        let text = format!("too many failed attempts from {source}; wait a minute");
+        return Err(Error::new(Code::TooManyRequests, text));
+    }
+    let checked = check(door, meta, class, kind, value, source).await;
+    let (opened, who) = match checked {
+        Ok(checked) => checked,
+        Err(error) => {
+            door.failed(source);
+            tracing::info!(trace_id = %meta.trace_id, %source, target = %meta.target, code = error.code.name(), "a caller was not let in");
+            return Err(error);
+        }
+    };
+    let is_changing = !matches!(*method, Method::GET | Method::HEAD);
+    if !door.admit(&opened, opened.ts.unwrap_or_default(), is_changing) {
+        door.failed(source);
+        tracing::warn!(trace_id = %meta.trace_id, %source, target = %meta.target, "a header came for the second time");
+        return Err(refusal());
+    }
+    let caller = Caller { actor: format!("{who} from {source}"), is_local: false, source: Some(source) };
+    Ok(Admitted { caller, keys: opened.keys, is_sealed: true })
+}
+
+/// The header that decides; the agent's wins. A header that is no text does not open.
+fn header(headers: &HeaderMap) -> Option<(HeaderKind, String)> {
+    let find = |name: &str, kind| {
+        let mut values = headers.get_all(name);
+        let first = values.next()?;
+        // Repeated headers are nobody's honest request.
+        let text = if values.next().is_some() { "" } else { first.to_str().unwrap_or_default() };
+        Some((kind, text.to_owned()))
+    };
+    find(AGENT_HEADER, HeaderKind::Agent).or_else(|| find(DATABASE_HEADER, HeaderKind::Database))
+}
+
+async fn check(
+    door: &Door,
+    meta: &Meta,
+    class: RouteClass,
+    kind: HeaderKind,
+    value: String,
+    source: IpAddr,
+) -> Result<(Opened, &'static str)> {
+    let opened = door.open(value).await.ok_or_else(refusal)?;
+    let ledger = door.app().ledger();
+    let (state, secrets) = (ledger.state(), ledger.secrets());
+    let verdict = decide(&Facts {
+        class,
+        identity: state.identity,
+        has_agent_password: secrets.agent.is_some(),
+        knows_root: secrets.root.is_some(),
+        header: Some(kind),
+        forward: opened.forward,
+        may_claim: door.may_claim(source),
+    });
+    let is_on_time = check_time(opened.ts, meta.received_secs, door.header_lifetime_max_secs());
+    let is_for_us = opened.uri == meta.target;
+    let agent_password = secrets.agent.as_ref().map(|pw| pw.expose().to_owned()).unwrap_or_default();
+    let fits_agent = |presented: &str| secrets.agent.is_some() && is_same(presented, &agent_password);
+    let who = match verdict {
+        // Nobody is known by this: what is late or for another target gets no reason.
+        Verdict::Accept if is_on_time && is_for_us => return Ok((opened, claimant(state.identity))),
+        // A header without a readable time never belongs to a known caller (H13).
+        _ if opened.ts.is_none() => return Err(refusal()),
+        Verdict::CheckRoot if door.app().check_root(&opened.auth).await => "root@sys",
+        Verdict::CheckAgent if fits_agent(opened.auth.expose()) => "agent password",
+        Verdict::CheckAgentPlainOrSealed if fits_agent(opened.auth.expose()) => "agent password",
+        Verdict::CheckAgentPlainOrSealed
+            if door.open_value(opened.auth.expose()).is_some_and(|inner| fits_agent(inner.expose())) =>
+        {
+            "agent password"
+        }
+        // Tokens and masters come with clusters of several agents; here nobody has one.
+        Verdict::Accept
+        | Verdict::CheckRoot
+        | Verdict::CheckAgent
+        | Verdict::CheckAgentPlainOrSealed
+        | Verdict::CheckToken
+        | Verdict::ToMaster
+        | Verdict::NoHeader
+        | Verdict::Refuse => return Err(refusal()),
+    };
+    if !is_for_us {
+        let text = format!("the header was made for another target than {}", meta.target);
+        return Err(Error::new(Code::UriMismatch, text));
+    }
+    if !is_on_time {
+        return Err(late(&opened, meta.received_secs));
+    }
+    Ok((opened, who))
+}
+
+fn claimant(identity: Identity) -> &'static str {
+    match identity {
+        Identity::Single => "somebody (nobody has a password yet)",
+        Identity::Master
+        | Identity::Follower
+        | Identity::ClusterAgent
+        | Identity::TakeOverMaster
+        | Identity::TakeOverFollower
+        | Identity::ScalingOut
+        | Identity::ScalingIn
+        | Identity::Unidentified => "somebody (no password is set yet)",
+    }
+}
+
+/// A known caller may learn that the clocks differ.
+fn late(opened: &Opened, now: i64) -> Error {
+    let ts = opened.ts.unwrap_or_default();
+    if ts < now {
+        let text = format!("the header expired {} s ago by this agent's clock; compare the clocks", now - ts);
+        return Error::new(Code::AuthExpired, text);
+    }
+    let text = format!("the header is valid for another {} s, which is too long; compare the clocks", ts - now);
+    Error::new(Code::AuthTimestamp, text)
+}

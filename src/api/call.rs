@@ -1,0 +1,207 @@
+//! The key to the goods: a handler gets a [`Call`] only when its caller was let in and its body was opened and parsed.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::StreamExt;
+
+use super::auth::{self, Admitted};
+use super::door::Door;
+use super::meta::Meta;
+use super::public::form_value;
+use super::reply::Failure;
+use super::route::class_of;
+use crate::app::{App, Caller, Request};
+use crate::engine::port::RequestKey;
+use crate::error::{Code, Error, Result};
+use crate::secure::{RouteClass, body_refusal};
+use crate::wire::{
+    BodyError, ClusterConfigBody, InitBody, JoinBody, ObserverConfigBody, OperatorBody, PasswordBody, RootPwdBody,
+    StartBody, StopBody, parse,
+};
+
+/// A body as a route wants it.
+pub(super) trait Body: Sized + 'static {
+    /// A route without a body leaves it unread.
+    const IS_READ: bool = true;
+
+    fn read(bytes: &[u8]) -> std::result::Result<Self, BodyError>;
+}
+
+impl Body for () {
+    const IS_READ: bool = false;
+
+    fn read(_: &[u8]) -> std::result::Result<Self, BodyError> {
+        Ok(())
+    }
+}
+
+macro_rules! bodies {
+    ($($body:ident),*) => {
+        $(impl Body for $body {
+            fn read(bytes: &[u8]) -> std::result::Result<Self, BodyError> {
+                parse(bytes, Self::MEMBERS)
+            }
+        })*
+    };
+}
+
+bodies!(
+    ClusterConfigBody,
+    InitBody,
+    JoinBody,
+    ObserverConfigBody,
+    OperatorBody,
+    PasswordBody,
+    RootPwdBody,
+    StartBody,
+    StopBody
+);
+
+/// A request that was let in.
+#[derive(Debug)]
+pub(super) struct Call<B> {
+    pub(super) app: App,
+    pub(super) door: Door,
+    pub(super) caller: Caller,
+    pub(super) body: B,
+    query: String,
+    key: Option<RequestKey>,
+}
+
+impl<B> Call<B> {
+    pub(super) fn request(&self) -> Request {
+        Request { key: self.key.clone() }
+    }
+
+    pub(super) fn into_parts(self) -> (App, B) {
+        (self.app, self.body)
+    }
+
+    fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        let Some(text) = form_value(&self.query, name) else { return Ok(default) };
+        match text.as_str() {
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+            "0" | "f" | "F" | "FALSE" | "false" | "False" | "" => Ok(false),
+            other => {
+                Err(Error::new(Code::QueryIllegal, format!("{name} is '{other}'; it must be true or false")))
+            }
+        }
+    }
+
+    /// True by default (`http-api.md` §1.4).
+    pub(super) fn show_details(&self) -> Result<bool> {
+        self.flag("show_details", true)
+    }
+
+    pub(super) fn wants_plan(&self) -> Result<bool> {
+        self.flag("plan", false)
+    }
+
+    pub(super) fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>> {
+        let Some(text) = form_value(&self.query, name) else { return Ok(None) };
+        let number = text.parse::<u64>().ok().filter(|n| (least..=most).contains(n));
+        let number = number.ok_or_else(|| {
+            Error::new(Code::QueryIllegal, format!("{name} is '{text}'; it must be a whole number, not negative"))
+        })?;
+        Ok(Some(number))
+    }
+}
+
+impl<B: Body> FromRequest for Call<B> {
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = std::result::Result<Self, Failure>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let meta = Meta::of(&request);
+            admit(&request, &meta, payload).await.map_err(|error| Failure::new(error, meta))
+        })
+    }
+}
+
+fn door_of(request: &HttpRequest) -> Door {
+    let door = request.app_data::<web::Data<Door>>().expect("the door stands in every application");
+    door.get_ref().clone()
+}
+
+async fn admit<B: Body>(request: &HttpRequest, meta: &Rc<Meta>, payload: Payload) -> Result<Call<B>> {
+    let door = door_of(request);
+    let class = class_of(request);
+    let Admitted { caller, keys, is_sealed } =
+        auth::admit(&door, meta, class, request.method(), request.headers()).await?;
+    let sealed = if B::IS_READ { read(payload, door.body_max_bytes()).await? } else { Vec::new() };
+    let plain = match keys {
+        _ if sealed.is_empty() => sealed,
+        Some(keys) => keys.open(&sealed).ok_or_else(body_refusal)?,
+        None if is_sealed => return Err(body_refusal()),
+        None => sealed,
+    };
+    let body = B::read(&plain).map_err(|e| Error::new(Code::BindJsonFailed, e.0))?;
+    let key = request_key(request, meta, &plain)?;
+    let query = request.query_string().to_owned();
+    Ok(Call { app: door.app().clone(), door, caller, body, query, key })
+}
+
+/// The whole body, up to the limit.
+async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|e| Error::new(Code::BodyReadFailed, format!("the body could not be read: {e}")))?;
+        if bytes.len() + chunk.len() > most {
+            let text = format!("the body is larger than {most} bytes (api.body_max_bytes)");
+            return Err(Error::new(Code::BodyTooLarge, text));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+/// `Idempotency-Key`, with the fingerprint of what was asked: the same key for something else is refused.
+fn request_key(request: &HttpRequest, meta: &Meta, body: &[u8]) -> Result<Option<RequestKey>> {
+    const LEN_MAX: usize = 128;
+    let Some(value) = request.headers().get("Idempotency-Key") else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| (1..=LEN_MAX).contains(&text.len()));
+    let text = text.ok_or_else(|| {
+        Error::new(Code::IllegalArgument, format!("Idempotency-Key must be 1 to {LEN_MAX} visible ASCII characters"))
+    })?;
+    let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in [request.method().as_str().as_bytes(), b" ", meta.target.as_bytes(), b" ", body] {
+        digest.update(part);
+    }
+    let fingerprint = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(Some(RequestKey { key: format!("client:{text}"), fingerprint }))
+}
+
+/// A request on an open route: only the socket's peer is looked at.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) app: App,
+    pub(super) door: Door,
+}
+
+impl FromRequest for Open {
+    type Error = Failure;
+    type Future = std::future::Ready<std::result::Result<Self, Failure>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let door = door_of(request);
+        let meta = Meta::of(request);
+        let is_open = class_of(request) == RouteClass::Open;
+        let allowed = match meta.peer {
+            super::meta::Peer::Unix { uid } => door.may_use_socket(uid),
+            super::meta::Peer::Tcp(_) => true,
+            super::meta::Peer::Unknown => false,
+        };
+        std::future::ready(if is_open && allowed {
+            Ok(Self { app: door.app().clone(), door })
+        } else {
+            let error = Error::new(Code::UserDenied, "this user may not use the socket");
+            Err(Failure::new(error, meta))
+        })
+    }
+}

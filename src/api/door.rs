@@ -1,0 +1,199 @@
+//! What stands at the door: the key, what was seen, who failed how often, and the application behind it.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{Api, Auth, Network};
+use crate::error::Result;
+use crate::model::{Password, Timestamp};
+use crate::secure::{AgentKey, BlockHash, Budget, Limiter, Opened, Seen};
+use crate::tasks::Tasks;
+
+/// What has to outlive the process, kept by the store.
+pub trait RememberBlocks: Send + Sync + std::fmt::Debug {
+    /// Queues the blocks of a request that is about to change something; committed no later than the change.
+    fn remember(&self, blocks: Vec<BlockHash>, expires_at: Timestamp, now: Timestamp);
+
+    /// Keeps the key that replaces the present one; returns after the commit.
+    fn keep_key(&self, key: Arc<AgentKey>) -> BoxFuture<'_, Result<()>>;
+}
+
+/// Length from which OBShell's old clients may have sealed a root password inside a body (`http-api.md` §7.1).
+const SEALED_LEN_MIN: usize = 172;
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Door {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    app: App,
+    key: RwLock<Arc<AgentKey>>,
+    seen: Mutex<Seen>,
+    limiter: Mutex<Limiter>,
+    budget: Mutex<Budget>,
+    keep: Arc<dyn RememberBlocks>,
+    auth: Auth,
+    api: Api,
+    /// Networks that may claim an agent nobody has a password for.
+    claimants: Vec<Network>,
+    socket_uids: Vec<u32>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+    stopping: CancellationToken,
+}
+
+/// What a door is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub app: App,
+    pub key: AgentKey,
+    pub seen: Seen,
+    pub keep: Arc<dyn RememberBlocks>,
+    pub auth: Auth,
+    pub api: Api,
+    pub claimants: Vec<Network>,
+    pub socket_uids: Vec<u32>,
+    pub clock: Arc<dyn Clock>,
+    pub tasks: Tasks,
+    pub stopping: CancellationToken,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no holder of this lock panics")
+}
+
+impl Door {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { app, key, seen, keep, auth, api, claimants, socket_uids, clock, tasks, stopping } = parts;
+        let inner = Inner {
+            app,
+            key: RwLock::new(Arc::new(key)),
+            seen: Mutex::new(seen),
+            limiter: Mutex::new(Limiter::new(auth.failures_per_minute_max)),
+            budget: Mutex::new(Budget::new(auth.failed_openings_max)),
+            keep,
+            auth,
+            api,
+            claimants,
+            socket_uids,
+            clock,
+            tasks,
+            stopping,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    pub(super) fn app(&self) -> &App {
+        &self.inner.app
+    }
+
+    /// Cancelled when the agent stops: streams end.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.inner.stopping.clone()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    pub(super) fn body_max_bytes(&self) -> usize {
+        self.inner.api.body_max_bytes
+    }
+
+    pub(super) fn watch_wait_max_secs(&self) -> u64 {
+        self.inner.api.watch_wait_max_secs
+    }
+
+    pub(super) fn header_lifetime_max_secs(&self) -> i64 {
+        self.inner.auth.header_lifetime_max_secs
+    }
+
+    pub(super) fn may_use_socket(&self, uid: u32) -> bool {
+        self.inner.socket_uids.contains(&uid)
+    }
+
+    pub(super) fn may_claim(&self, source: IpAddr) -> bool {
+        self.inner.claimants.iter().any(|network| network.contains(source))
+    }
+
+    fn key(&self) -> Arc<AgentKey> {
+        Arc::clone(&self.inner.key.read().expect("no holder of this lock panics"))
+    }
+
+    pub(super) fn public_key(&self) -> String {
+        self.key().public_on_wire().to_owned()
+    }
+
+    /// Opens a header off the async threads; a failure is counted, and too many of them replace the key.
+    pub(super) async fn open(&self, value: String) -> Option<Opened> {
+        let key = self.key();
+        let opened = Tasks::blocking(move || Opened::open(&key, &value)).await;
+        if opened.is_none() && locked(&self.inner.budget).spend() {
+            self.replace_key();
+        }
+        opened
+    }
+
+    /// W8: an oracle needs many more tries than one key allows.
+    fn replace_key(&self) {
+        tracing::warn!("too many headers failed to open; the key is replaced, clients read the new one by themselves");
+        let door = self.clone();
+        self.inner.tasks.spawn(crate::tasks::Kind::helper("key"), async move {
+            let made = Tasks::blocking(AgentKey::generate).await;
+            let kept = match made {
+                Ok(key) => {
+                    let key = Arc::new(key);
+                    door.inner.keep.keep_key(Arc::clone(&key)).await.map(|()| key).map_err(|e| e.chain())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            match kept {
+                Ok(key) => *door.inner.key.write().expect("no holder of this lock panics") = key,
+                Err(error) => tracing::error!(%error, "the key could not be replaced"),
+            }
+        });
+    }
+
+    /// A root password that an old client has sealed with our key inside the body; anything else is taken as it is.
+    pub(super) fn open_if_sealed(&self, password: Password) -> Password {
+        if password.expose().len() < SEALED_LEN_MIN {
+            return password;
+        }
+        self.key().open_value(password.expose()).unwrap_or(password)
+    }
+
+    /// A value that was sealed for this agent.
+    pub(super) fn open_value(&self, text: &str) -> Option<Password> {
+        self.key().open_value(text)
+    }
+
+    pub(super) fn may_try(&self, source: IpAddr) -> bool {
+        locked(&self.inner.limiter).may_try(source, self.inner.clock.now_secs())
+    }
+
+    pub(super) fn failed(&self, source: IpAddr) {
+        locked(&self.inner.limiter).failed(source, self.inner.clock.now_secs());
+    }
+
+    /// True when none of the header's blocks was seen before; then they are remembered, over a restart too where the
+    /// request may change something.
+    pub(super) fn admit(&self, opened: &Opened, ts: i64, is_changing: bool) -> bool {
+        let now = self.now();
+        if !locked(&self.inner.seen).admit(&opened.blocks, ts, now.as_second()) {
+            return false;
+        }
+        if is_changing {
+            let expires_at = Timestamp::from_second(ts).unwrap_or(now);
+            self.inner.keep.remember(opened.blocks.clone(), expires_at, now);
+        }
+        true
+    }
+}

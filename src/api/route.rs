@@ -1,0 +1,80 @@
+//! The route table: method, path, who may, handler. What has no row here answers 404.
+//!
+//! Static paths stand before those with a parameter that would match them too.
+
+use actix_web::http::Method;
+use actix_web::web::{ServiceConfig, method};
+use actix_web::{HttpRequest, web};
+
+use super::{agent, events, ob, public, task};
+use crate::secure::RouteClass;
+
+/// A row, without its handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub method: &'static str,
+    pub path: &'static str,
+    pub class: RouteClass,
+}
+
+macro_rules! routes {
+    ($($method:ident $path:literal $class:ident => $handler:path;)*) => {
+        /// Every route, in the order in which they are matched.
+        pub const ROUTES: &[Route] =
+            &[$(Route { method: stringify!($method), path: $path, class: RouteClass::$class }),*];
+
+        pub(super) fn configure(config: &mut ServiceConfig) {
+            $(config.route($path, method(Method::$method).to($handler));)*
+            config.default_service(web::to(public::not_found));
+        }
+    };
+}
+
+routes! {
+    GET "/api/v1/time" Open => public::time;
+    GET "/api/v1/info" Open => public::info;
+    GET "/api/v1/git-info" Open => public::git_info;
+    GET "/api/v1/secret" Open => public::secret;
+    GET "/api/v1/status" Open => public::status;
+    POST "/api/v1/status" Open => public::status_by_post;
+
+    POST "/api/v1/agent/join" Protected => agent::join;
+    POST "/api/v1/agent" Protected => agent::join;
+    POST "/api/v1/agent/password" SetPassword => agent::password;
+    GET "/api/v1/agent/host-info" Protected => agent::host_info;
+
+    POST "/api/v1/obcluster/config" Protected => ob::cluster_config;
+    PUT "/api/v1/obcluster/config" Protected => ob::cluster_config_by_put;
+    POST "/api/v1/obcluster/password" Protected => ob::root_password;
+    POST "/api/v1/observer/config" Protected => ob::observer_config;
+    PUT "/api/v1/observer/config" Protected => ob::observer_config_by_put;
+    POST "/api/v1/ob/init" Protected => ob::init;
+    POST "/api/v1/ob/start" Protected => ob::start;
+    POST "/api/v1/ob/stop" Protected => ob::stop;
+    GET "/api/v1/ob/info" Protected => ob::info;
+    GET "/api/v1/ob/agents" Protected => agent::agents;
+
+    GET "/api/v1/task/events" Protected => events::events;
+    GET "/api/v1/task/dags/ob" Protected => task::dags_ob;
+    GET "/api/v1/task/dags/agent" Protected => task::dags_agent;
+    GET "/api/v1/task/dag/unfinish" Protected => task::unfinished;
+    GET "/api/v1/task/dag/ob/unfinish" Protected => task::unfinished_ob;
+    GET "/api/v1/task/dag/agent/unfinish" Protected => task::unfinished_agent;
+    GET "/api/v1/task/dag/agent/main_dags" Protected => task::main_dags;
+    GET "/api/v1/task/dag/maintain/ob" Protected => task::maintain_ob;
+    GET "/api/v1/task/dag/maintain/agent" Protected => task::maintain_agent;
+    GET "/api/v1/task/dag/maintain/agents" Protected => task::maintain_agents;
+    GET "/api/v1/task/dag/{id}" Protected => task::dag;
+    POST "/api/v1/task/dag/{id}" Protected => task::operate_dag;
+    GET "/api/v1/task/node/{id}" Protected => task::node;
+    POST "/api/v1/task/node/{id}" Protected => task::operate_node;
+    GET "/api/v1/task/sub_task/{id}" Protected => task::sub_task;
+    GET "/api/v1/task/sub_task/{id}/logs" Protected => task::sub_task_logs;
+}
+
+/// The class of the row that matched; what matches none is protected.
+pub(super) fn class_of(request: &HttpRequest) -> RouteClass {
+    let pattern = request.match_pattern().unwrap_or_default();
+    let row = ROUTES.iter().find(|row| row.path == pattern && request.method() == row.method);
+    row.map_or(RouteClass::Protected, |row| row.class)
+}

@@ -1,0 +1,158 @@
+//! Listeners: TCP with HTTP/1.1 and HTTP/2 (by prior knowledge), and the Unix socket; limits; the graceful end.
+
+use std::any::Any;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_web::dev::{Extensions, Server, ServerHandle, Service};
+use actix_web::middleware::NormalizePath;
+use actix_web::{App, HttpMessage, HttpServer, web};
+use camino::{Utf8Path, Utf8PathBuf};
+use futures_util::FutureExt;
+
+use super::door::Door;
+use super::meta::{Meta, Peer};
+use super::reply::Failure;
+use super::route;
+use crate::config::Api;
+use crate::error::Error;
+use crate::tasks::panic_text;
+
+/// Longest path a Unix socket may have on Linux, its closing zero byte excluded.
+const SOCKET_PATH_LEN_MAX: usize = 107;
+
+/// An idle connection of a client is kept for its next request.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {addr}: {source}")]
+    Tcp { addr: SocketAddr, source: io::Error },
+    #[error("cannot make the socket {path}: {source}")]
+    Unix { path: Utf8PathBuf, source: io::Error },
+    #[error("the path of the socket is too long: {path} has {len} bytes, 107 are possible; set socket.path")]
+    TooLong { path: Utf8PathBuf, len: usize },
+    #[error("another process serves the socket {path}; stop it, or set socket.path")]
+    Served { path: Utf8PathBuf },
+    #[error("the server could not be made: {0}")]
+    Server(io::Error),
+}
+
+/// Bound, not yet serving.
+#[derive(Debug)]
+pub struct Listeners {
+    tcp: Vec<TcpListener>,
+    unix: UnixListener,
+}
+
+/// Binds everything, or nothing stays bound.
+///
+/// # Errors
+/// Which address or path, and why.
+pub fn listen(addrs: &[SocketAddr], socket: &Utf8Path, scratch: &Utf8Path, is_shared: bool) -> Result<Listeners, ServeError> {
+    let mut tcp = Vec::with_capacity(addrs.len());
+    for addr in addrs {
+        let bound = TcpListener::bind(addr).and_then(|l| l.set_nonblocking(true).map(|()| l));
+        tcp.push(bound.map_err(|source| ServeError::Tcp { addr: *addr, source })?);
+    }
+    Ok(Listeners { tcp, unix: listen_unix(socket, scratch, is_shared)? })
+}
+
+/// The socket appears with its final mode: it is bound in a directory that only we can enter, and moved into place.
+fn listen_unix(path: &Utf8Path, scratch: &Utf8Path, is_shared: bool) -> Result<UnixListener, ServeError> {
+    let fail = |source| ServeError::Unix { path: path.to_owned(), source };
+    let hidden = scratch.join("socket");
+    let len = path.as_str().len().max(hidden.as_str().len());
+    if len > SOCKET_PATH_LEN_MAX {
+        return Err(ServeError::TooLong { path: path.to_owned(), len });
+    }
+    if UnixStream::connect(path).is_ok() {
+        return Err(ServeError::Served { path: path.to_owned() });
+    }
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(fail)?;
+    }
+    match std::fs::remove_file(&hidden) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&hidden).map_err(fail)?;
+    // Every connection is checked by its peer's credentials; the mode only keeps out whom nobody has named.
+    let mode = if is_shared { 0o666 } else { 0o600 };
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(mode)).map_err(fail)?;
+    #[expect(clippy::disallowed_methods, reason = "a socket has no content to be synced")]
+    std::fs::rename(&hidden, path).map_err(fail)?;
+    listener.set_nonblocking(true).map_err(fail)?;
+    Ok(listener)
+}
+
+/// A server that answers as soon as it is polled.
+pub struct Served {
+    pub server: Server,
+    pub handle: ServerHandle,
+}
+
+impl std::fmt::Debug for Served {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Served")
+    }
+}
+
+/// # Errors
+/// When a listener cannot be taken over.
+pub fn serve(listeners: Listeners, door: Door, config: &Api) -> Result<Served, ServeError> {
+    let Listeners { tcp, unix } = listeners;
+    let factory = move || {
+        let door = door.clone();
+        let clock = door.clone();
+        App::new()
+            .app_data(web::Data::new(door))
+            .configure(route::configure)
+            .wrap(NormalizePath::trim())
+            // The outermost layer: whatever happens below becomes an envelope.
+            .wrap_fn(move |request, service| {
+                let target = request.uri().path_and_query().map_or("/", |t| t.as_str()).to_owned();
+                let peer = request.conn_data::<Peer>().copied().unwrap_or(Peer::Unknown);
+                let meta = Rc::new(Meta::new(target, request.headers(), peer, clock.now().as_second()));
+                request.extensions_mut().insert(Rc::clone(&meta));
+                let work = AssertUnwindSafe(service.call(request)).catch_unwind();
+                async move {
+                    work.await.unwrap_or_else(|panic| {
+                        let text = format!("the request hit a defect of the agent: {}", panic_text(&*panic));
+                        Err(Failure::new(Error::unexpected(text), meta).into())
+                    })
+                }
+            })
+    };
+    let mut server = HttpServer::new(factory)
+        .workers(config.workers)
+        .max_connections(config.connections_max)
+        .client_request_timeout(Duration::from_secs(config.head_timeout_secs))
+        .keep_alive(KEEP_ALIVE)
+        .shutdown_timeout(config.shutdown_grace_secs)
+        .disable_signals()
+        .on_connect(note_peer);
+    for listener in tcp {
+        server = server.listen_auto_h2c(listener).map_err(ServeError::Server)?;
+    }
+    let server = server.listen_uds(unix).map_err(ServeError::Server)?.run();
+    let handle = server.handle();
+    Ok(Served { server, handle })
+}
+
+/// Who is at the other end, once per connection.
+fn note_peer(connection: &dyn Any, extensions: &mut Extensions) {
+    let tcp = connection.downcast_ref::<actix_web::rt::net::TcpStream>().and_then(|tcp| tcp.peer_addr().ok());
+    let unix = connection.downcast_ref::<actix_web::rt::net::UnixStream>().and_then(|unix| unix.peer_cred().ok());
+    let peer = match (tcp, unix) {
+        (Some(addr), _) => Peer::Tcp(addr.ip().to_canonical()),
+        (None, Some(cred)) => Peer::Unix { uid: cred.uid() },
+        (None, None) => Peer::Unknown,
+    };
+    extensions.insert(peer);
+}

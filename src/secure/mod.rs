@@ -1,0 +1,39 @@
+//! Keys, sealed requests, decisions about callers, secrets at rest. It computes and does no IO (but for the vault's key
+//! file, which has no other home).
+//!
+//! Purpose: scheme v2 of OBShell (`security.md` §2) on the server's side (`header`, `body`) and on the client's (`seal`);
+//! the decision table of callers (`decide`); what keeps the scheme safe although it is old (`replay`, `limit`, one
+//! [`refusal`]); and the vault.
+//!
+//! Invariant: everything done with a private key is done by aws-lc-rs; crate `rsa` touches public keys only. Whoever is
+//! not known yet gets one and the same refusal, after the same work.
+//!
+//! Not here: HTTP (`api`), where keys are kept (`store`), schemes v1 and v3 (they come with the other doors).
+
+mod body;
+mod compare;
+mod decide;
+mod header;
+mod keys;
+mod limit;
+mod public;
+mod refusal;
+mod replay;
+mod seal;
+mod strict;
+mod vault;
+
+#[cfg(test)]
+mod tests;
+
+pub use body::BodyKey;
+pub use compare::is_same;
+pub use decide::{Facts, Forward, HeaderKind, RouteClass, Verdict, decide};
+pub use header::{BlockHash, Opened, check_time};
+pub use keys::{AgentKey, KeyError};
+pub use limit::{Budget, Limiter};
+pub use public::{PublicKey, PublicKeyError};
+pub use refusal::{body_refusal, refusal};
+pub use replay::Seen;
+pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_request};
+pub use vault::{Vault, VaultError};

@@ -1,0 +1,446 @@
+//! The vectors of the specification, the decision table as text, and what strangers may try.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::*;
+use crate::model::{Identity, Password};
+
+const VECTORS: &str = include_str!("../../proto/vectors/security-vectors.json");
+
+#[derive(Deserialize)]
+struct Vectors {
+    rsa_keys: HashMap<String, Key>,
+    v2_accept: Vec<Request>,
+    rsa_values: Vec<Value>,
+    aes_values: Vec<AesValue>,
+    file_sha256: Value,
+    refuse: Vec<Request>,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    private_key_pkcs8_b64: String,
+    public_key_pkcs1_b64: String,
+    block_bytes: usize,
+}
+
+#[derive(Deserialize, Clone)]
+struct Request {
+    name: String,
+    rsa_key: String,
+    request_target: String,
+    now: i64,
+    header_name: String,
+    header_value: String,
+    header_plaintext: Option<String>,
+    body_wire: Option<String>,
+    body_plaintext: Option<String>,
+    #[serde(default)]
+    ours: String,
+}
+
+#[derive(Deserialize)]
+struct Value {
+    rsa_key: String,
+    #[serde(alias = "sha256_hex")]
+    plaintext: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+struct AesValue {
+    aes_key_hex: String,
+    aes_iv_hex: String,
+    plaintext: String,
+    value: String,
+}
+
+static ALL: LazyLock<Vectors> = LazyLock::new(|| serde_json::from_str(VECTORS).unwrap());
+
+fn own_key() -> AgentKey {
+    let der = STANDARD.decode(&ALL.rsa_keys["rsa2048"].private_key_pkcs8_b64).unwrap();
+    AgentKey::from_pkcs8(&der).unwrap()
+}
+
+/// The password of the vectors' callers.
+const PASSWORDS: [&str; 5] = ["pa\"ss<&>é", "rootpw", "p", "agent-secret", ""];
+
+/// What the door would do, with the pieces in the order in which `api` uses them.
+#[derive(Debug, PartialEq)]
+enum Outcome {
+    Accepted(Option<Vec<u8>>),
+    /// The one refusal.
+    Refused,
+    /// Known caller, but late or for another target.
+    Told,
+    BodyRefused,
+}
+
+fn judge(key: &AgentKey, seen: &mut Seen, request: &Request, identity: Identity) -> Outcome {
+    let Some(opened) = Opened::open(key, &request.header_value) else { return Outcome::Refused };
+    let is_agent = request.header_name.eq_ignore_ascii_case(AGENT_HEADER);
+    let facts = Facts {
+        class: RouteClass::Protected,
+        identity,
+        has_agent_password: is_agent,
+        knows_root: true,
+        header: Some(if is_agent { HeaderKind::Agent } else { HeaderKind::Database }),
+        forward: opened.forward,
+        may_claim: true,
+    };
+    let is_known = match decide(&facts) {
+        Verdict::CheckRoot | Verdict::CheckAgent => {
+            let fits = PASSWORDS.iter().any(|pw| is_same(opened.auth.expose(), pw));
+            fits && opened.ts.is_some()
+        }
+        Verdict::CheckToken => !opened.token.is_empty(),
+        Verdict::Accept => true,
+        _ => false,
+    };
+    if !is_known {
+        return Outcome::Refused;
+    }
+    if opened.uri != request.request_target || !check_time(opened.ts, request.now, 3_600) {
+        return Outcome::Told;
+    }
+    if !seen.admit(&opened.blocks, opened.ts.unwrap_or(0), request.now) {
+        return Outcome::Refused;
+    }
+    let wire = request.body_wire.as_deref().unwrap_or_default();
+    if wire.is_empty() || request.request_target == "/api/v1/package" {
+        return Outcome::Accepted(None);
+    }
+    match opened.keys.and_then(|keys| keys.open(wire.as_bytes())) {
+        Some(body) => Outcome::Accepted(Some(body)),
+        None => Outcome::BodyRefused,
+    }
+}
+
+/// The parser alone, for keys that our listener never has.
+fn open_with_rsa(request: &Request) -> Option<Opened> {
+    use rsa::pkcs8::DecodePrivateKey;
+    let der = STANDARD.decode(&ALL.rsa_keys[&request.rsa_key].private_key_pkcs8_b64).unwrap();
+    let key = rsa::RsaPrivateKey::from_pkcs8_der(&der).unwrap();
+    let sealed = STANDARD.decode(&request.header_value).unwrap();
+    let mut plain = Vec::new();
+    for block in sealed.chunks(ALL.rsa_keys[&request.rsa_key].block_bytes) {
+        plain.extend(key.decrypt(rsa::Pkcs1v15Encrypt, block).unwrap());
+    }
+    Opened::from_plain(&plain, vec![])
+}
+
+#[test]
+fn every_header_of_the_clients_opens() {
+    let key = own_key();
+    let mut opened_here = 0;
+    for request in &ALL.v2_accept {
+        let is_ours = request.rsa_key == "rsa2048";
+        let opened = if is_ours { Opened::open(&key, &request.header_value) } else { open_with_rsa(request) };
+        let opened = opened.unwrap_or_else(|| panic!("{}", request.name));
+        assert_eq!(opened.uri, request.request_target, "{}", request.name);
+        assert!(check_time(opened.ts, request.now, 3_600), "{}", request.name);
+        assert!(request.header_plaintext.is_some());
+        if let (Some(keys), Some(plain)) = (&opened.keys, &request.body_plaintext) {
+            let body = keys.open(request.body_wire.as_ref().unwrap().as_bytes());
+            assert_eq!(body.as_deref(), Some(plain.as_bytes()), "{}", request.name);
+        }
+        opened_here += usize::from(is_ours);
+    }
+    assert_eq!((ALL.v2_accept.len(), opened_here), (19, 12), "all vectors, twelve of them with our own key");
+}
+
+#[test]
+fn accepted_vectors_are_accepted_by_the_whole_pipeline() {
+    let key = own_key();
+    for request in ALL.v2_accept.iter().filter(|r| r.rsa_key == "rsa2048" && !r.name.contains("session") && !r.name.contains("upload")) {
+        let outcome = judge(&key, &mut Seen::default(), request, Identity::ClusterAgent);
+        let expected = Outcome::Accepted(request.body_plaintext.clone().map(String::into_bytes));
+        assert_eq!(outcome, expected, "{}", request.name);
+    }
+}
+
+#[test]
+fn every_refused_vector_ends_as_we_said() {
+    let key = own_key();
+    let first = ALL.v2_accept.iter().find(|r| r.name == "python-post-2048").unwrap();
+    for request in &ALL.refuse {
+        let mut seen = Seen::default();
+        if matches!(request.name.as_str(), "replayed" | "spliced-without-duplicates") {
+            assert!(matches!(judge(&key, &mut seen, first, Identity::ClusterAgent), Outcome::Accepted(_)));
+        }
+        let identity = if request.name.starts_with("master-") { Identity::Master } else { Identity::ClusterAgent };
+        let outcome = judge(&key, &mut seen, request, identity);
+        let expected = if request.ours.starts_with("refused after authentication") {
+            Outcome::BodyRefused
+        } else if request.ours.contains("the reason may be told") {
+            Outcome::Told
+        } else {
+            Outcome::Refused
+        };
+        assert_eq!(outcome, expected, "{}: {}", request.name, request.ours);
+    }
+    assert_eq!(ALL.refuse.len(), 23);
+}
+
+#[test]
+fn a_replay_is_refused_also_after_a_restart() {
+    let key = own_key();
+    let request = ALL.v2_accept.iter().find(|r| r.name == "python-post-2048").unwrap();
+    let opened = Opened::open(&key, &request.header_value).unwrap();
+    let mut restarted = Seen::default();
+    restarted.restore(opened.blocks.iter().take(1).map(|block| (*block, opened.ts.unwrap())));
+    assert_eq!(judge(&key, &mut restarted, request, Identity::ClusterAgent), Outcome::Refused);
+}
+
+#[test]
+fn other_sealed_values_open() {
+    let key = own_key();
+    for value in ALL.rsa_values.iter().chain([&ALL.file_sha256]).filter(|v| v.rsa_key == "rsa2048") {
+        let sealed = STANDARD.decode(&value.value).unwrap();
+        let plain = key.open_blocks(sealed.chunks(256)).unwrap();
+        assert_eq!(plain.as_slice(), value.plaintext.as_bytes());
+    }
+    for value in &ALL.aes_values {
+        let hex = |text: &str| (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect::<Vec<u8>>();
+        let keys = [hex(&value.aes_key_hex), hex(&value.aes_iv_hex)].concat();
+        let keys = BodyKey::from_text(&STANDARD.encode(keys)).unwrap();
+        assert_eq!(keys.open(value.value.as_bytes()).unwrap(), value.plaintext.as_bytes());
+        assert_eq!(keys.seal(value.plaintext.as_bytes()).unwrap(), value.value);
+    }
+}
+
+#[test]
+fn a_published_key_is_pkcs1_and_survives_the_vault() {
+    let key = own_key();
+    assert_eq!(key.public_on_wire(), ALL.rsa_keys["rsa2048"].public_key_pkcs1_b64);
+    let fresh = AgentKey::generate().unwrap();
+    let again = AgentKey::from_pkcs8(fresh.to_pkcs8()).unwrap();
+    assert_eq!(fresh.public_on_wire(), again.public_on_wire());
+    assert_ne!(fresh.public_on_wire(), key.public_on_wire());
+    for text in ["", "x", &ALL.rsa_keys["rsa2048"].private_key_pkcs8_b64] {
+        assert!(PublicKey::from_wire(text).is_err());
+    }
+}
+
+/// The decision table, whole. S M C F: SINGLE, MASTER, CLUSTER AGENT, FOLLOWER. P: an agent password is set. R: a root
+/// password is known. "claim": the caller's address may claim.
+#[test]
+fn the_decision_table() {
+    let expected = "\
+S .. db: Refuse, claim Accept, deliberate Refuse
+S .. agent: Refuse, claim Accept, deliberate Refuse
+S .R db: Refuse, claim Accept, deliberate Refuse
+S .R agent: Refuse, claim Accept, deliberate Refuse
+S P. db: Refuse, claim Refuse, deliberate Refuse
+S P. agent: CheckAgentPlainOrSealed, claim CheckAgentPlainOrSealed, deliberate CheckAgentPlainOrSealed
+S PR db: Refuse, claim Refuse, deliberate Refuse
+S PR agent: CheckAgentPlainOrSealed, claim CheckAgentPlainOrSealed, deliberate CheckAgentPlainOrSealed
+M .. db: Refuse, claim Accept, deliberate CheckToken
+M .. agent: Refuse, claim Accept, deliberate CheckToken
+M .R db: CheckRoot, claim CheckRoot, deliberate CheckToken
+M .R agent: Refuse, claim Refuse, deliberate CheckToken
+M P. db: Refuse, claim Refuse, deliberate CheckToken
+M P. agent: CheckAgent, claim CheckAgent, deliberate CheckToken
+M PR db: CheckRoot, claim CheckRoot, deliberate CheckToken
+M PR agent: CheckAgent, claim CheckAgent, deliberate CheckToken
+C .. db: CheckRoot, claim CheckRoot, deliberate CheckRoot
+C .. agent: Refuse, claim Refuse, deliberate Refuse
+C .R db: CheckRoot, claim CheckRoot, deliberate CheckRoot
+C .R agent: Refuse, claim Refuse, deliberate Refuse
+C P. db: CheckRoot, claim CheckRoot, deliberate CheckRoot
+C P. agent: CheckAgent, claim CheckAgent, deliberate CheckAgent
+C PR db: CheckRoot, claim CheckRoot, deliberate CheckRoot
+C PR agent: CheckAgent, claim CheckAgent, deliberate CheckAgent
+F .. db: ToMaster, claim ToMaster, deliberate CheckToken
+F .. agent: ToMaster, claim ToMaster, deliberate CheckToken
+F .R db: ToMaster, claim ToMaster, deliberate CheckToken
+F .R agent: ToMaster, claim ToMaster, deliberate CheckToken
+F P. db: ToMaster, claim ToMaster, deliberate CheckToken
+F P. agent: ToMaster, claim ToMaster, deliberate CheckToken
+F PR db: ToMaster, claim ToMaster, deliberate CheckToken
+F PR agent: ToMaster, claim ToMaster, deliberate CheckToken
+";
+    let mut found = String::new();
+    for (letter, identity) in
+        [("S", Identity::Single), ("M", Identity::Master), ("C", Identity::ClusterAgent), ("F", Identity::Follower)]
+    {
+        for (has_agent_password, knows_root) in [(false, false), (false, true), (true, false), (true, true)] {
+            for (name, header) in [("db", HeaderKind::Database), ("agent", HeaderKind::Agent)] {
+                let verdict = |forward, may_claim| {
+                    let class = RouteClass::Protected;
+                    let header = Some(header);
+                    decide(&Facts { class, identity, has_agent_password, knows_root, header, forward, may_claim })
+                };
+                let p = if has_agent_password { 'P' } else { '.' };
+                let r = if knows_root { 'R' } else { '.' };
+                let plain = verdict(Forward::No, false);
+                assert_eq!(verdict(Forward::Automatic, false), plain, "an automatic forward is the client's request");
+                let (claim, deliberate) = (verdict(Forward::No, true), verdict(Forward::Deliberate, false));
+                writeln!(found, "{letter} {p}{r} {name}: {plain:?}, claim {claim:?}, deliberate {deliberate:?}").unwrap();
+            }
+        }
+    }
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn without_a_header_only_open_routes_answer() {
+    for identity in Identity::ALL {
+        for may_claim in [false, true] {
+            let facts = |class| Facts {
+                class,
+                identity,
+                has_agent_password: false,
+                knows_root: false,
+                header: None,
+                forward: Forward::No,
+                may_claim,
+            };
+            assert_eq!(decide(&facts(RouteClass::Open)), Verdict::Accept);
+            assert_eq!(decide(&facts(RouteClass::Protected)), Verdict::NoHeader);
+            assert_eq!(decide(&facts(RouteClass::SetPassword)), Verdict::NoHeader);
+        }
+    }
+}
+
+/// `security.md` §3.4.4: identity × agent password × header.
+#[test]
+fn who_may_set_the_agent_password() {
+    let verdict = |identity, has_agent_password, header, may_claim| {
+        decide(&Facts {
+            class: RouteClass::SetPassword,
+            identity,
+            has_agent_password,
+            knows_root: identity != Identity::Single,
+            header: Some(header),
+            forward: Forward::No,
+            may_claim,
+        })
+    };
+    use HeaderKind::{Agent, Database};
+    for identity in Identity::ALL {
+        assert_eq!(verdict(identity, true, Agent, true), Verdict::CheckAgent, "{identity}");
+        assert_eq!(verdict(identity, true, Database, true), Verdict::Refuse, "{identity}");
+    }
+    assert_eq!(verdict(Identity::ClusterAgent, false, Database, false), Verdict::CheckRoot);
+    assert_eq!(verdict(Identity::ClusterAgent, false, Agent, true), Verdict::Refuse);
+    assert_eq!(verdict(Identity::Single, false, Agent, true), Verdict::Accept);
+    assert_eq!(verdict(Identity::Single, false, Database, false), Verdict::Refuse, "W15");
+    assert_eq!(verdict(Identity::Follower, false, Database, true), Verdict::Refuse, "H8: no crash, a refusal");
+}
+
+#[test]
+fn w8_refusals_are_one_and_the_same() {
+    let text = |error: crate::error::Error| format!("{:?} {}", error.code, error.text());
+    assert_eq!(text(refusal()), text(refusal()));
+    assert_eq!(refusal().code.legacy(), Some(10008), "SDKs read the key again and send once");
+}
+
+#[test]
+fn time_is_bounded_on_both_sides() {
+    assert!(check_time(Some(100), 100, 10));
+    assert!(check_time(Some(110), 100, 10));
+    assert!(!check_time(Some(99), 100, 10));
+    assert!(!check_time(Some(111), 100, 10), "W10: no header is valid for ever");
+    assert!(!check_time(None, 100, 10), "H13: not even with an empty password");
+    assert!(!check_time(Some(i64::MAX), 100, 10));
+}
+
+#[test]
+fn seen_blocks_expire_and_are_bounded() {
+    let mut seen = Seen::default();
+    let block = |n: u32| {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        hash
+    };
+    assert!(seen.admit(&[block(1), block(2)], 100, 50));
+    assert!(!seen.admit(&[block(3), block(2)], 100, 50), "one known block is enough");
+    assert!(seen.admit(&[block(3)], 100, 100), "what was refused was not remembered");
+    assert!(seen.admit(&[block(1)], 200, 101), "expired blocks are forgotten");
+    for n in 0..200_000 {
+        seen.admit(&[block(1_000 + n)], 1_000, 102);
+    }
+    assert!(seen.len() <= 100_000);
+}
+
+#[test]
+fn strangers_are_limited_by_address_and_the_key_by_its_budget() {
+    let mut limiter = Limiter::new(3);
+    let (one, two) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+    for _ in 0..3 {
+        assert!(limiter.may_try(one, 0));
+        limiter.failed(one, 0);
+    }
+    assert!(!limiter.may_try(one, 59) && limiter.may_try(two, 59));
+    assert!(limiter.may_try(one, 60));
+    let mut budget = Budget::new(2);
+    assert_eq!([budget.spend(), budget.spend(), budget.spend(), budget.spend()], [false, false, true, false]);
+}
+
+#[test]
+fn the_vault_opens_its_own_and_nothing_else() {
+    let vault = Vault::from_key(&Vault::new_key().unwrap()).unwrap();
+    let other = Vault::from_key(&Vault::new_key().unwrap()).unwrap();
+    let sealed = vault.seal("a", b"secret").unwrap();
+    assert!(!sealed.windows(6).any(|w| w == b"secret"));
+    assert_eq!(vault.open("a", &sealed).unwrap().as_slice(), b"secret");
+    for (name, value) in [("b", sealed.clone()), ("a", sealed[..10].to_vec()), ("a", vec![])] {
+        assert!(vault.open(name, &value).is_err());
+    }
+    let error = other.open("a", &sealed).unwrap_err().to_string();
+    assert!(error.contains("key file was replaced"), "{error}");
+    for at in 0..sealed.len() {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        assert!(vault.open("a", &changed).is_err(), "byte {at}");
+    }
+    assert!(Vault::from_key(&[0; 31]).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_sealed_opens(password in "\\PC{0,80}", target in "/[a-z/%?=&]{0,200}", body in prop::option::of(prop::collection::vec(any::<u8>(), 0..300))) {
+        let key = own_key();
+        let public = PublicKey::from_wire(key.public_on_wire()).unwrap();
+        let keys = BodyKey::generate().unwrap();
+        let sealed = seal_request(&public, &Password::new(password.clone()), 77, &target, &keys, body.as_deref()).unwrap();
+        let opened = Opened::open(&key, &sealed.header_value).unwrap();
+        prop_assert_eq!(opened.auth.expose(), password);
+        prop_assert_eq!(opened.ts, Some(77));
+        prop_assert_eq!(opened.uri, target);
+        let found = sealed.body.and_then(|text| opened.keys.unwrap().open(text.as_bytes()));
+        prop_assert_eq!(found, body);
+    }
+
+    #[test]
+    fn garbage_is_refused_and_never_panics(value in "\\PC{0,400}", blocks in prop::collection::vec(any::<u8>(), 0..1_200)) {
+        let key = own_key();
+        prop_assert!(Opened::open(&key, &value).is_none());
+        prop_assert!(Opened::open(&key, &STANDARD.encode(&blocks)).is_none());
+    }
+
+    #[test]
+    fn bodies_that_are_not_ours_never_open_into_something(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        let keys = BodyKey::generate().unwrap();
+        let sealed = keys.seal(&bytes).unwrap();
+        prop_assert_eq!(keys.open(sealed.as_bytes()), Some(bytes.clone()));
+        prop_assert!(keys.open(&bytes).is_none_or(|plain| plain.is_empty() || bytes.len() >= 16));
+    }
+}
+
+#[test]
+fn oversized_headers_are_refused_before_any_work() {
+    let key = own_key();
+    assert!(Opened::open(&key, &"A".repeat(40_000)).is_none());
+    assert!(Opened::open(&key, &STANDARD.encode(vec![0; 256 * 65])).is_none());
+}
