@@ -28,6 +28,8 @@ pub(super) struct Evidence {
     pub oom_counted: Option<String>,
     /// Ports of this engine that another process listens on.
     pub taken_ports: Vec<String>,
+    /// A path in which this engine cannot live.
+    pub bad_path: Option<String>,
     /// A disk of this instance on which hardly anything is free.
     pub full_disk: Option<String>,
     /// Version of the data and of the executable, where both are known and differ.
@@ -144,13 +146,13 @@ pub(super) fn find(seen: &Evidence) -> Vec<Cause> {
     let mut causes = Vec::new();
     causes.extend(killed_for_memory(seen));
     causes.extend(taken_port(seen));
+    causes.extend(bad_path(seen));
     causes.extend(KNOWN.iter().filter_map(|known| known.look(seen)));
     causes.extend(full_disk(seen));
     causes.extend(other_version(seen));
     causes.extend(interrupted_before(seen));
     if causes.is_empty() {
-        causes.extend(crashed(seen));
-        causes.extend(killed(seen));
+        causes.extend(crashed(seen).or_else(|| killed(seen)));
         causes.extend(silent(seen));
         causes.extend(ended_well(seen));
         causes.extend(hanging(seen));
@@ -232,6 +234,15 @@ fn taken_port(seen: &Evidence) -> Option<Cause> {
     let taken = seen.taken_ports.first().filter(|_| has_failed && !seen.log.was_ready)?;
     let advice = "end what listens there, or configure another port; the data directory is intact";
     Some(cause("port-taken", taken.clone(), advice))
+}
+
+fn bad_path(seen: &Evidence) -> Option<Cause> {
+    let path = seen.bad_path.as_ref().filter(|_| !seen.is_first && !seen.log.was_ready)?;
+    Some(cause(
+        "path-not-usable",
+        path.clone(),
+        "move the whole home to another path while it is stopped, and start it there",
+    ))
 }
 
 /// On a full disk a later start hangs without a word; a first start dies with a number.

@@ -85,6 +85,7 @@ fn evidence(instance: &Instance, subject: &Subject) -> Evidence {
         }),
         oom_counted: OomCounts::now().since(subject.record.oom_before),
         taken_ports: instance.taken_ports(&options, own_pid),
+        bad_path: instance.path_problem(&options),
         full_disk: full_disk(instance, &options),
         versions,
         is_first: subject.record.is_first,

@@ -81,6 +81,9 @@ pub(super) trait Engine: Debug + Send + Sync {
     /// See [`Places`].
     fn places(&self, home: &Utf8Path, options: &Options) -> Places;
 
+    /// Why this engine cannot live under a path that is otherwise fine.
+    fn path_problem(&self, path: &Utf8Path) -> Option<String>;
+
     /// What a first start with these options allocates.
     fn needs(&self, home: &Utf8Path, options: &Options) -> Vec<Need>;
 

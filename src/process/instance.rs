@@ -106,6 +106,12 @@ impl Instance {
         taken
     }
 
+    /// Why this engine cannot live in the places that it is given.
+    pub(super) fn path_problem(&self, options: &Options) -> Option<String> {
+        let places = self.engine.places(self.home(), options);
+        places.data.iter().find_map(|path| self.engine.path_problem(path))
+    }
+
     /// The engine with these arguments, in its home, with its environment.
     pub(super) fn invocation(&self, arguments: Vec<String>) -> Invocation {
         let library_dir = self.engine.library_dir(self.home());

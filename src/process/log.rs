@@ -25,7 +25,7 @@ const LAST_LINES: usize = 4;
 const LINE_CHARS: usize = 360;
 
 /// Lines of level ERROR or EDIAG that successful starts write too.
-const NOISE: [&str; 2] = ["submit log fail(ret=-4109", "obtain monitor data failed"];
+const NOISE: [&str; 2] = ["submit log fail(ret=-4109", "[Replay Tx]Tx Redo replay error, rollback to start"];
 
 /// What the log says about one life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -164,8 +164,7 @@ impl<'a> Reader<'a> {
         if let Some((_, step)) = line.split_once("[server_start ") {
             self.log.last_step = Some(cut(&format!("[server_start {step}"), 120));
         }
-        // The plain words occur in harmless lines too; with their blanks and bracket they are the level.
-        if !(line.contains(" ERROR ") || line.contains("EDIAG [")) || NOISE.iter().any(|n| line.contains(n)) {
+        if !is_fatal(line) || NOISE.iter().any(|noise| line.contains(noise)) {
             return;
         }
         if let Some(code) = code(line).filter(|code| !self.log.codes.contains(code)) {
@@ -190,6 +189,14 @@ impl<'a> Reader<'a> {
         self.log.lines.dedup();
         self.log
     }
+}
+
+/// The level stands after the time; the plain words occur in harmless lines too, even as the text of a view. A crash
+/// handler writes no time.
+fn is_fatal(line: &str) -> bool {
+    let after_time = line.split_once("] ").filter(|(time, _)| time.starts_with('[')).map(|(_, rest)| rest);
+    after_time.is_some_and(|rest| rest.starts_with("ERROR ") || rest.starts_with("EDIAG ["))
+        || line.starts_with("CRASH ERROR")
 }
 
 /// The number in `[errcode=-4736]`; 0 says nothing.
@@ -305,7 +312,12 @@ mod tests {
         append(&path, "[t] INFO [X] level EDIAG and ERRORS are words\n");
         append(&path, "[t] EDIAG [STORAGE.TRANS] f [errcode=-4109] submit log fail(ret=-4109, x=1)\n");
         append(&path, "[t] INFO [X] observer start success\n");
-        append(&path, "\u{fffd}[t] EDIAG [X] f [errcode=-4016] real BACKTRACE:0x1 0x2\n");
+        append(&path, "[t] INFO [X] a view: select ' ERROR ', 'EDIAG [' [errcode=-1]\n");
+        append(
+            &path,
+            "[t] EDIAG [STORAGE.TRANS] f [errcode=-4023] [Replay Tx]Tx Redo replay error, rollback to start(\n",
+        );
+        append(&path, "[t] EDIAG [X] f [errcode=-4016] real BACKTRACE:0x1 0x2\n");
         let log = read_all(&path, &LogMark::default());
         assert_eq!(log.codes, [-4016]);
         assert!(log.lines[0].ends_with("real"), "{}", log.lines[0]);

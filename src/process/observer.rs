@@ -136,6 +136,10 @@ impl Engine for Observer {
         places
     }
 
+    fn path_problem(&self, _path: &Utf8Path) -> Option<String> {
+        None
+    }
+
     fn needs(&self, home: &Utf8Path, options: &Options) -> Vec<Need> {
         let places = self.places(home, options);
         let data = places.data.first().cloned().unwrap_or_else(|| home.join("store"));

@@ -53,6 +53,9 @@ pub(super) fn check(
     let mut findings = Vec::new();
     findings.extend(binary(&instance.settings.binary));
     findings.extend(home(instance, launch));
+    findings.extend(instance.path_problem(&options).map(|problem| {
+        fatal("home", problem, "use another path: the first start would work and no later one")
+    }));
     findings.extend(owner(instance.home(), nix::unistd::geteuid().as_raw()));
     findings.extend(port(instance, &options, running));
     findings.extend(space(instance, launch, &options));
@@ -281,7 +284,7 @@ mod tests {
     }
 
     fn room() -> Room {
-        let guard = tempfile::tempdir().unwrap();
+        let guard = tempfile::Builder::new().prefix("obpilot-").tempdir().unwrap();
         let home = Utf8PathBuf::from_path_buf(guard.path().join("home")).unwrap();
         files::create_dirs(&home, 0o755).unwrap();
         let settings = Settings {
@@ -387,6 +390,13 @@ mod tests {
         assert_eq!(owner(room.instance.home(), own), None);
         let finding = owner(room.instance.home(), own + 1).unwrap();
         assert!(finding.is_fatal && finding.problem.contains(&format!("uid {own}")), "{finding}");
+    }
+
+    #[test]
+    fn a_path_that_the_engine_cannot_live_in_is_refused() {
+        let room = room();
+        let found = room.found(&launch(true, &[("redo_dir", "/data/x.tmp1/redo")]), "home");
+        assert!(found[0].is_fatal && found[0].problem.contains("/data/x.tmp1/redo"), "{found:?}");
     }
 
     #[test]

@@ -110,6 +110,14 @@ impl Engine for Seekdb {
         }
     }
 
+    /// At every start it clears away what has `.tmp` in its path as left over, its own redo log included: the first
+    /// start works and no later one does (measured with 1.4.0.0 for home, data and redo directory).
+    fn path_problem(&self, path: &Utf8Path) -> Option<String> {
+        path.as_str().contains(".tmp").then(|| {
+            format!("{path} contains \".tmp\", and the engine takes everything below such a path for left-over files")
+        })
+    }
+
     fn needs(&self, home: &Utf8Path, options: &Options) -> Vec<Need> {
         let data = option(options, "data_dir").map_or_else(|| home.join("store"), |dir| home.join(dir));
         let redo = option(options, "redo_dir").map_or_else(|| data.join("redo"), |dir| home.join(dir));
