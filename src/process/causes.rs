@@ -40,7 +40,7 @@ pub(super) struct Evidence {
 }
 
 /// What gives a cause away.
-enum Sign {
+pub(super) enum Sign {
     /// Exit status of the launcher.
     Status(i32),
     /// Error number in a fatal line of the log.
@@ -49,16 +49,16 @@ enum Sign {
     Words(&'static str),
 }
 
-struct Known {
-    name: &'static str,
-    signs: &'static [Sign],
-    advice: &'static str,
+pub(super) struct Known {
+    pub name: &'static str,
+    pub signs: &'static [Sign],
+    pub advice: &'static str,
 }
 
 use Sign::{Code, Status, Words};
 
 /// Most certain first. Numbers: `seekdb-engine.md` §6, `observer-model.md` §4.
-const KNOWN: &[Known] = &[
+pub(super) const KNOWN: &[Known] = &[
     Known {
         name: "missing-library",
         signs: &[Words("error while loading shared libraries"), Words("symbol lookup error"), Status(127)],

@@ -140,12 +140,13 @@ impl Shared {
                 format!("the boot time of this host cannot be read: {error}"),
             )
         })?;
-        let log_from = self.record_of(ident).log_from;
+        let log_from = self.record_of(ident, started_at).log_from;
         Ok(ServerProcess { pid: ident.pid, start_ticks: ident.start_ticks, started_at, log_from })
     }
 
-    fn record_of(&self, ident: Ident) -> Record {
-        Record::load(&self.instance.state_dir()).filter(|record| record.is_about(ident)).unwrap_or_default()
+    fn record_of(&self, ident: Ident, started_at: Timestamp) -> Record {
+        let record = Record::load(&self.instance.state_dir());
+        record.filter(|record| record.is_about(ident, started_at)).unwrap_or_default()
     }
 
     /// Whether the data that lies there was in use after all, by the log of its last life or by what it holds.
@@ -176,7 +177,7 @@ impl Shared {
             log_from: server.log_from.clone(),
             exit,
             launcher: None,
-            record: self.record_of(ident),
+            record: self.record_of(ident, server.started_at),
             program_version,
         };
         let instance = self.instance.clone();
@@ -250,7 +251,7 @@ impl Process for Control {
             let shared = &self.shared;
             let outcome = match shared.life(server)? {
                 Some(life) => {
-                    let options = shared.record_of(life.ident).options;
+                    let options = shared.record_of(life.ident, server.started_at).options;
                     ready::wait(shared, &life, &options, progress).await
                 }
                 None => ready::Outcome::Ended(Exit::Unknown),

@@ -34,6 +34,8 @@ mod spawn;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod virtualization;
 
 pub use control::Control;
 pub use instance::Settings;
+pub use virtualization::virtualization;

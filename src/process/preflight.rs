@@ -17,6 +17,7 @@ use super::engine::{Options, option, size_option};
 use super::identity::Ident;
 use super::instance::{Instance, dotted_version};
 use super::layout::FirstStart;
+use crate::config::EngineKind;
 use crate::host::disk::{self, human};
 use crate::host::{limits, memory, ports};
 use crate::model::{Finding, Launch, Timestamp};
@@ -59,7 +60,7 @@ pub(super) fn check(
     findings.extend(owner(instance.home(), nix::unistd::geteuid().as_raw()));
     findings.extend(port(instance, &options, running));
     findings.extend(space(instance, launch, &options));
-    findings.extend(memory_size(&options));
+    findings.extend(memory_size(&options, instance.settings.kind == EngineKind::Observer));
     findings.extend(limit());
     findings.extend(clock(instance, now));
     findings
@@ -209,7 +210,8 @@ fn space(instance: &Instance, launch: &Launch, options: &Options) -> Vec<Finding
     findings
 }
 
-fn memory_size(options: &Options) -> Vec<Finding> {
+/// `is_binding`: the engine takes what it is told; seekdb 1.4 stores `memory_limit` and does not act on it.
+fn memory_size(options: &Options, is_binding: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     let Ok(memory) = memory::memory() else { return findings };
     let group = memory::Groups::of(std::process::id().cast_signed()).limit();
@@ -221,19 +223,13 @@ fn memory_size(options: &Options) -> Vec<Finding> {
             findings.push(fatal("memory", problem, "raise it to 1G or more"));
         } else if wanted > memory.total_bytes {
             let problem = format!("{key} is {value}, the host has {}", human(memory.total_bytes));
-            findings.push(fatal(
-                "memory",
-                problem,
-                "lower it: the kernel would kill the database under load",
-            ));
+            let remedy = "lower it: the kernel would kill the database under load";
+            findings.push(Finding { is_fatal: is_binding, ..fatal("memory", problem, remedy) });
         } else if let Some(group) = group.as_ref().filter(|group| wanted > group.bytes) {
             let problem =
                 format!("{key} is {value}, the control group {} allows {}", group.set_by, human(group.bytes));
-            findings.push(fatal(
-                "memory",
-                problem,
-                "lower it, or raise the limit of the container or service",
-            ));
+            let remedy = "lower it, or raise the limit of the container or service";
+            findings.push(Finding { is_fatal: is_binding, ..fatal("memory", problem, remedy) });
         } else if wanted > memory.available_bytes {
             let problem = format!("{key} is {value}, {} are available now", human(memory.available_bytes));
             findings.push(warning("memory", problem, "end other programs, or lower it"));
@@ -273,7 +269,6 @@ fn clock(instance: &Instance, now: Timestamp) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::EngineKind;
     use crate::host::files;
     use crate::process::instance::Settings;
     use camino::Utf8PathBuf;
@@ -374,12 +369,13 @@ mod tests {
 
     #[test]
     fn memory_is_compared_with_what_is_there() {
-        let room = room();
-        let fatal = |value: &str| {
-            let found = room.found(&launch(true, &[("memory_limit", value)]), "memory");
-            found.first().is_some_and(|finding| finding.is_fatal)
+        let finding = |value: &str, is_binding: bool| {
+            let options = launch(true, &[("memory_limit", value)]).options;
+            memory_size(&options, is_binding).first().map(|finding| finding.is_fatal)
         };
-        assert!(fatal("1M") && fatal("4096T") && !fatal("1G") && !fatal("nonsense"));
+        assert_eq!(finding("1M", false), Some(true), "refused by either engine");
+        assert_eq!((finding("4096T", true), finding("4096T", false)), (Some(true), Some(false)));
+        assert_eq!((finding("1G", true), finding("nonsense", true)), (None, None));
     }
 
     #[test]

@@ -15,13 +15,15 @@ use super::engine::{NEVER_PASSED, Options};
 use super::identity::Ident;
 use crate::host::files;
 use crate::host::memory::OomCounts;
-use crate::model::LogMark;
+use crate::model::{LogMark, Timestamp};
 
 const FILE: &str = "launch.json";
 
 /// The last start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
+    /// When the start began.
+    pub begun_at: Timestamp,
     pub pid: Option<i32>,
     pub start_ticks: Option<u64>,
     pub is_first: bool,
@@ -38,9 +40,14 @@ impl Record {
         Some(Ident { pid: self.pid?, start_ticks: self.start_ticks? })
     }
 
-    /// Whether it is about this process.
-    pub(super) fn is_about(&self, ident: Ident) -> bool {
-        self.ident() == Some(ident)
+    /// Whether it is about this process. An agent that died between the launcher's return and the second writing has left
+    /// a record without a pid; then the process is the one that started after it (start times are whole seconds plus
+    /// ticks, so two seconds are allowed for).
+    pub(super) fn is_about(&self, ident: Ident, started_at: Timestamp) -> bool {
+        match self.ident() {
+            Some(own) => own == ident,
+            None => started_at + jiff::SignedDuration::from_secs(2) >= self.begun_at,
+        }
     }
 
     /// Replaces the record.
@@ -73,8 +80,12 @@ mod tests {
         written.options.insert("rootPwd".to_owned(), "hunter2".to_owned());
         written.save(dir).unwrap();
         assert_eq!(Record::load(dir), Some(record.clone()));
-        assert!(record.is_about(Ident { pid: 7, start_ticks: 9 }));
-        assert!(!record.is_about(Ident { pid: 7, start_ticks: 10 }));
+        let (then, later) = (Timestamp::UNIX_EPOCH, "2026-11-20T00:00:00Z".parse().unwrap());
+        assert!(record.is_about(Ident { pid: 7, start_ticks: 9 }, then));
+        assert!(!record.is_about(Ident { pid: 7, start_ticks: 10 }, then));
+        let unfinished = Record { pid: None, begun_at: later, ..record };
+        assert!(unfinished.is_about(Ident { pid: 8, start_ticks: 1 }, later));
+        assert!(!unfinished.is_about(Ident { pid: 8, start_ticks: 1 }, then), "an earlier process");
         files::write_atomic(&dir.join(FILE), b"{", 0o600).unwrap();
         assert_eq!(Record::load(dir), None);
     }

@@ -114,7 +114,7 @@ impl Shared {
                 progress.warn(
                     "the database was ready in its last life, so its data is kept: this is a later start",
                 );
-                FirstStart::end(&state_dir)?;
+                Tasks::blocking(move || FirstStart::end(&state_dir)).await?;
             } else {
                 launch.options = instance.known_options(&launch.options);
                 launch.is_first = true;
@@ -163,6 +163,7 @@ impl Shared {
                 files::remove_file(&socket)?;
             }
             let record = Record {
+                begun_at: shared.clock.now(),
                 pid: None,
                 start_ticks: None,
                 is_first: launch.is_first,
@@ -225,7 +226,8 @@ async fn start(
         Some(found) => {
             let (Launched::Alive(ident) | Launched::Dead(ident)) = found;
             (record.pid, record.start_ticks) = (Some(ident.pid), Some(ident.start_ticks));
-            if let Err(error) = record.save(&shared.instance.state_dir()) {
+            let (state_dir, saved) = (shared.instance.state_dir(), record.clone());
+            if let Err(error) = Tasks::blocking(move || saved.save(&state_dir)).await {
                 tracing::warn!(%error, "the start is not recorded; a diagnosis will know less");
             }
             match (found, shared.hold(ident)) {

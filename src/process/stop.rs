@@ -23,8 +23,9 @@ use crate::error::{Code, Error, Result};
 use crate::flow::ports::Progress;
 use crate::model::{Exit, StopHow, StopReport};
 
-/// A first start takes a second or two; on a slow disk with a large data file, minutes.
-const FIRST_START_PATIENCE: Duration = Duration::from_secs(300);
+/// A first start takes a second or two; on a slow disk with a large data file, a minute. What is killed after that is begun
+/// afresh by the next start, so the price of impatience is time, not data.
+const FIRST_START_PATIENCE: Duration = Duration::from_secs(120);
 /// From SIGKILL to the end: the kernel frees hundreds of GB in seconds; more is a process stuck in the kernel.
 const KILL_LIMIT: Duration = Duration::from_secs(90);
 /// The mask of a process is no event; it is set in its first milliseconds.

@@ -140,6 +140,20 @@ async fn data_of_another_version_is_named() {
 }
 
 #[tokio::test]
+async fn a_home_that_works_only_once_is_foretold_and_explained() {
+    let mut rig = Rig::real().await;
+    rig.home = rig.home.with_file_name("x.tmp1").join("home");
+    rig.settings.home = rig.home.clone();
+    rig.control = rig.restarted_agent();
+    let launch = rig.launch(true, &[]);
+    assert!(has_fatal(&within(rig.control.preflight(&launch)).await, "home"));
+    let server = rig.started().await;
+    within(rig.control.stop(&server, crate::model::StopHow::Kill, &rig.notes)).await.unwrap();
+    let diagnosis = rig.failure(&rig.launch(false, &[])).await;
+    assert_eq!(first(&diagnosis), "path-not-usable", "{diagnosis:?}");
+}
+
+#[tokio::test]
 async fn a_later_start_on_an_empty_home_is_refused() {
     let rig = Rig::with("/usr/bin/env".into());
     let error = rig.spawn(&rig.launch(false, &[])).await.unwrap_err();

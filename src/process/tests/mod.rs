@@ -2,6 +2,7 @@
 //!
 //! `OBPILOT_TEST_ENGINE` names the executable of seekdb; a test that needs it fails without it.
 
+mod causes;
 mod failing;
 mod finding;
 mod rig;
