@@ -21,6 +21,8 @@ pub(super) struct Evidence {
     pub output: Vec<String>,
     /// How the process ended; `None` while it lives.
     pub exit: Option<Exit>,
+    /// The agent has sent it a signal, so its end is what was wanted.
+    pub is_signalled: bool,
     pub log: LifeLog,
     /// The kernel names this process as killed for memory.
     pub oom_named: Option<String>,
@@ -152,7 +154,7 @@ pub(super) fn find(seen: &Evidence) -> Vec<Cause> {
     causes.extend(other_version(seen));
     causes.extend(interrupted_before(seen));
     if causes.is_empty() {
-        causes.extend(crashed(seen).or_else(|| killed(seen)));
+        causes.extend(crashed(seen).or_else(|| killed(seen).filter(|_| !seen.is_signalled)));
         causes.extend(silent(seen));
         causes.extend(ended_well(seen));
         causes.extend(hanging(seen));
@@ -175,7 +177,7 @@ impl Known {
         let evidence = self.signs.iter().find_map(|sign| match sign {
             Status(status) => {
                 let is_it = seen.launcher == Some(Exit::Code(*status));
-                is_it.then(|| match telling(&seen.output) {
+                is_it.then(|| match telling(&seen.output).next() {
                     Some(line) => format!("the launcher returned {status} and said: {line}"),
                     None => format!("the launcher returned {status} and said nothing"),
                 })
@@ -196,8 +198,8 @@ impl Known {
     }
 }
 
-/// The line of a launcher's output that says what is wrong: not the greeting, not the farewell.
-fn telling(output: &[String]) -> Option<&String> {
+/// The lines of a launcher's output that say something: not the greeting, not the farewell.
+pub(super) fn telling(output: &[String]) -> impl Iterator<Item = &String> {
     const GREETINGS: [&str; 5] = [
         "Starting ",
         "Change working directory",
@@ -207,7 +209,7 @@ fn telling(output: &[String]) -> Option<&String> {
     ];
     let is_telling =
         |line: &&String| !GREETINGS.iter().any(|greeting| line.trim_start().starts_with(greeting));
-    output.iter().find(is_telling)
+    output.iter().filter(is_telling)
 }
 
 /// A log line without time, thread and place.
@@ -331,7 +333,7 @@ fn silent(seen: &Evidence) -> Option<Cause> {
 }
 
 fn ended_well(seen: &Evidence) -> Option<Cause> {
-    (seen.exit == Some(Exit::Code(0))).then(|| {
+    (seen.exit == Some(Exit::Code(0)) && !seen.is_signalled).then(|| {
         cause(
             "stopped-from-outside",
             "it shut down in good order (exit status 0), and the agent did not ask for it",

@@ -194,6 +194,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_has_its_own_group_no_input_and_no_blocked_signal() {
+        let leak = tempfile::tempfile().unwrap();
+        rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
         let script = "cat; grep -E '^(SigBlk|NSpgid|Pid):' /proc/self/status; ls /proc/self/fd; pwd";
         let output = shell(script).run(LIMIT).await.unwrap().output.join("\n");
         assert!(output.contains("SigBlk:\t0000000000000000"), "{output}");

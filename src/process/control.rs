@@ -163,7 +163,8 @@ impl Shared {
 
     pub(super) async fn diagnose(&self, server: &ServerProcess, exit: Option<Exit>) -> Diagnosis {
         let ident = Ident { pid: server.pid, start_ticks: server.start_ticks };
-        let exit = exit.or_else(|| self.life(server).ok()??.exit());
+        let life = self.life(server).ok().flatten();
+        let exit = exit.or_else(|| life.as_ref()?.exit());
         let has_failed = exit.is_some_and(|exit| exit != Exit::Code(0));
         let is_known = self.instance.engine.data_version(self.instance.home()).is_some();
         let program_version = match has_failed && is_known {
@@ -177,6 +178,7 @@ impl Shared {
             log_from: server.log_from.clone(),
             exit,
             launcher: None,
+            is_signalled: life.is_some_and(|life| life.is_signalled()),
             record: self.record_of(ident, server.started_at),
             program_version,
         };

@@ -34,6 +34,8 @@ pub(super) struct Subject {
     pub exit: Option<Exit>,
     /// How the launcher ended, where it did not return 0.
     pub launcher: Option<Exit>,
+    /// The agent has sent it a signal.
+    pub is_signalled: bool,
     /// The start that this life comes from; empty if it was not ours.
     pub record: Record,
     /// Version of the executable, where it was asked for.
@@ -57,7 +59,7 @@ pub(super) fn gather(instance: &Instance, subject: &Subject) -> Diagnosis {
     let path = instance.log_path();
     Diagnosis {
         exit,
-        launcher_output: seen.output.clone(),
+        launcher_output: causes::telling(&seen.output).cloned().collect(),
         oom,
         core: core_file(instance.home(), subject),
         log_lines,
@@ -79,6 +81,7 @@ fn evidence(instance: &Instance, subject: &Subject) -> Evidence {
         launcher: subject.launcher,
         output: subject.record.output.clone(),
         exit: subject.exit,
+        is_signalled: subject.is_signalled,
         oom_named: subject.ident.and_then(|ident| {
             let ticks = procfs::ticks_per_second();
             kernel_log::oom_kill_of(ident.pid, ident.start_ticks.saturating_mul(1_000_000) / ticks)

@@ -206,3 +206,51 @@ pub(super) fn reap_orphans() {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::process::command::Invocation;
+
+    /// Children of this process that are called `true` (databases of other tests are not), with session and state.
+    fn children() -> Vec<(i32, i32, char)> {
+        let own = std::process::id().cast_signed();
+        let all = procfs::process::all_processes().unwrap().flatten();
+        let stats = all.filter_map(|process| process.stat().ok());
+        let stats = stats.filter(|stat| stat.ppid == own && stat.comm == "true");
+        stats.map(|stat| (stat.pid, stat.session, stat.state)).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_database_orphans_is_reaped_and_the_database_itself_is_left_to_its_watcher() {
+        super::super::spawn::adopt_orphans().unwrap();
+        // A leader of a session that leaves a child behind, as a database would that dies before its helper.
+        let script = "echo $$; true & exec true".to_owned();
+        let mut invocation = Invocation::tool("setsid", vec!["--fork".to_owned(), "sh".to_owned()]);
+        invocation.arguments.extend(["-c".to_owned(), script]);
+        let output = invocation.run(Duration::from_secs(10)).await.unwrap();
+        assert_eq!(output.exit, crate::model::Exit::Code(0));
+        let session = tokio::time::timeout(Duration::from_secs(10), async {
+            loop {
+                let leader =
+                    children().into_iter().find(|(pid, session, state)| pid == session && *state == 'Z');
+                if let Some((_, session, _)) = leader {
+                    break session;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let session = session.await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while children().iter().any(|(pid, of, _)| *of == session && *pid != session) {
+                reap_orphans();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .expect("the orphan is reaped");
+        assert!(children().contains(&(session, session, 'Z')), "its status is for the watcher");
+    }
+}

@@ -8,6 +8,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use camino::Utf8PathBuf;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -27,6 +28,8 @@ pub(super) struct Life {
     pub ident: Ident,
     pidfd: Arc<OwnedFd>,
     exit: watch::Receiver<Option<Exit>>,
+    /// A signal of ours has reached it, so its end is no riddle.
+    is_signalled: Arc<AtomicBool>,
 }
 
 /// Why a signal was not sent.
@@ -72,12 +75,17 @@ impl Life {
             told.send_replace(Some(exit));
             Tasks::blocking(find::reap_orphans).await;
         });
-        Ok(Some(Self { ident, pidfd: Arc::new(pidfd), exit }))
+        Ok(Some(Self { ident, pidfd: Arc::new(pidfd), exit, is_signalled: Arc::default() }))
     }
 
     /// How it ended, if it has.
     pub(super) fn exit(&self) -> Option<Exit> {
         *self.exit.borrow()
+    }
+
+    /// Whether this agent has sent it a signal.
+    pub(super) fn is_signalled(&self) -> bool {
+        self.is_signalled.load(Ordering::Relaxed)
     }
 
     /// Returns when it has ended.
@@ -102,6 +110,8 @@ impl Life {
     ) -> Result<(), NotSent> {
         find::verify(self.ident, expected, pid_files).map_err(NotSent::NotOurs)?;
         crash::point(crash::Point::BeforeSignal);
-        pidfd_send_signal(&*self.pidfd, signal).map_err(|error| NotSent::Refused(error.into()))
+        pidfd_send_signal(&*self.pidfd, signal).map_err(|error| NotSent::Refused(error.into()))?;
+        self.is_signalled.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }

@@ -244,7 +244,7 @@ async fn start(
 
 /// Daemons whose launcher has ended become children of the agent and not of init, so their exit status is ours to read.
 /// When the agent ends they become children of the next one up; nothing happens to them.
-fn adopt_orphans() -> io::Result<()> {
+pub(super) fn adopt_orphans() -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)
 }
 
@@ -288,6 +288,7 @@ async fn refused(shared: &Arc<Shared>, record: Record, launcher: Option<Exit>) -
         exit: launcher.is_none().then_some(Exit::Unknown),
         launcher,
         program_version: None,
+        is_signalled: false,
         record,
     };
     let instance = shared.instance.clone();

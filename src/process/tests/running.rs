@@ -51,6 +51,8 @@ async fn a_database_is_started_found_stopped_gracefully_and_started_again() {
     rig.ready(&server).await.unwrap();
     let report = within(rig.control.stop(&server, StopHow::Kill, &rig.notes)).await.unwrap();
     assert_eq!((report.signals.as_slice(), report.exit), (&["SIGKILL".to_owned()][..], Exit::Signal(9)));
+    let diagnosis = within(rig.control.diagnose(&server, None)).await;
+    assert_eq!(diagnosis.causes, [], "the agent did it itself");
 }
 
 #[tokio::test]
