@@ -199,6 +199,8 @@ mod tests {
         let script = "cat; grep -E '^(SigBlk|NSpgid|Pid):' /proc/self/status; ls /proc/self/fd; pwd";
         let output = shell(script).run(LIMIT).await.unwrap().output.join("\n");
         assert!(output.contains("SigBlk:\t0000000000000000"), "{output}");
+        let own_group = nix::unistd::getpgrp();
+        assert!(!output.contains(&format!("NSpgid:\t{own_group}\n")), "{output}");
         assert!(output.ends_with('/'), "{output}");
         // 3 is the directory that ls reads.
         assert!(output.contains("\n0\n1\n2\n3\n/"), "descriptors of the agent leak: {output}");

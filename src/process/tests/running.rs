@@ -1,5 +1,7 @@
 //! Start, readiness, stop and exit with the real engine.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
 use super::rig::{Rig, is_alive, names, signal, within};
@@ -139,16 +141,19 @@ async fn a_first_start_that_is_stopped_gracefully_at_once_is_whole() {
 async fn a_start_goes_on_when_nobody_waits_for_it() {
     let rig = Rig::real().await;
     let launch = rig.launch(true, &[]);
-    {
-        let spawning = rig.control.spawn(&launch, &rig.notes);
-        let gave_up = tokio::time::timeout(std::time::Duration::from_millis(20), spawning).await;
-        assert!(gave_up.is_err(), "the launcher takes longer than that");
+    let launching = async {
+        while !rig.has(".obpilot/launcher.log") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = rig.control.spawn(&launch, &rig.notes) => panic!("the launcher takes longer than that"),
+        () = launching => {}
     }
-    // Either it was dropped before the launcher, or the process is there and recorded; never something in between.
-    let found = within(rig.control.find()).await.unwrap();
-    let server = rig.spawn(&launch).await.unwrap();
-    assert!(found.is_none_or(|found| found == server));
-    rig.ready(&server).await.unwrap();
+    // The caller is gone in the middle of it. Whoever asks now waits and sees the database, never its launcher.
+    let found = within(rig.control.find()).await.unwrap().unwrap();
+    rig.ready(&found).await.unwrap();
+    assert_eq!(rig.spawn(&launch).await.unwrap(), found);
 }
 
 #[tokio::test]
@@ -177,7 +182,7 @@ async fn what_does_not_get_ready_is_explained_while_it_runs() {
     let server = rig.spawn(&rig.launch(true, &[])).await.unwrap();
     signal(server.pid, Signal::STOP);
     let waiting = rig.control.ready(&server, &rig.notes);
-    let waited = tokio::time::timeout(std::time::Duration::from_millis(1500), waiting).await;
+    let waited = tokio::time::timeout(Duration::from_millis(1500), waiting).await;
     assert!(waited.is_err(), "a process that stands still is not ready");
     let diagnosis = within(rig.control.diagnose(&server, None)).await;
     assert_eq!(diagnosis.exit, None);
