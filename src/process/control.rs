@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::OwnedMutexGuard;
 
 use super::diagnose::{self, Subject};
+use super::engine::Options;
 use super::find::{self, Look};
 use super::identity::{self, Ident};
 use super::instance::{Instance, Settings, dotted_version};
@@ -24,10 +25,12 @@ use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::flow::ports::{Process, Progress};
 use crate::model::{Diagnosis, Exit, Finding, Launch, ServerProcess, StopHow, StopReport, Timestamp};
-use crate::tasks::Tasks;
+use crate::tasks::{Kind, Tasks};
 
 /// A process that is ending is waited for; one that takes longer is stuck and worth an error.
 const DYING_LIMIT: Duration = Duration::from_secs(60);
+/// A first start that was written to for longer may have served; seconds are normal, minutes happen on slow disks.
+const FIRST_START_LONGEST: jiff::SignedDuration = jiff::SignedDuration::from_mins(30);
 /// Ends of earlier lives that are remembered for those who ask late.
 const LIVES_KEPT: usize = 8;
 
@@ -79,7 +82,7 @@ impl Shared {
     }
 
     /// The running process. It takes the guard to show that no start is half done.
-    pub(super) async fn find(&self, _effects: &Effects) -> Result<Option<ServerProcess>> {
+    pub(super) async fn find(self: &Arc<Self>, _effects: &Effects) -> Result<Option<ServerProcess>> {
         let unclear = |why: String| Error::new(Code::ProcessCheckFailed, why);
         loop {
             let (expected, files) = (self.instance.expected(), self.instance.pid_files());
@@ -111,13 +114,14 @@ impl Shared {
     }
 
     /// Takes hold of a process, or finds the hold we have; `None` when it is gone and was never held.
-    pub(super) fn hold(&self, ident: Ident) -> std::io::Result<Option<Life>> {
+    pub(super) fn hold(self: &Arc<Self>, ident: Ident) -> std::io::Result<Option<Life>> {
         let mut lives = self.lives.lock().expect("no holder of this lock panics");
         if let Some(life) = lives.iter().find(|life| life.ident == ident) {
             return Ok(Some(life.clone()));
         }
         let life = Life::hold(ident, &self.tasks)?;
         if let Some(life) = &life {
+            self.watch_first_start(life);
             lives.push(life.clone());
             while lives.len() > LIVES_KEPT {
                 lives.remove(0);
@@ -126,7 +130,36 @@ impl Shared {
         Ok(life)
     }
 
-    fn life(&self, server: &ServerProcess) -> Result<Option<Life>> {
+    /// The first start of an engine ends when it listens, whether or not anybody waits for that: from then on clients
+    /// write, and nothing of it may be cleaned away any more.
+    fn watch_first_start(self: &Arc<Self>, life: &Life) {
+        let is_open = FirstStart::is_marked(&self.instance.state_dir());
+        if !is_open || !self.instance.engine.listening_is_ready() {
+            return;
+        }
+        let (shared, life) = (Arc::clone(self), life.clone());
+        self.tasks.spawn(Kind::helper("first-start"), async move {
+            let options = Options::new();
+            if ready::wait(&shared, &life, &options, &ready::Silent).await == ready::Outcome::Listening
+                && let Err(error) = shared.end_first_start(&life).await
+            {
+                tracing::error!(error = %error.chain(), "the first start is over and cannot be recorded as such");
+            }
+        });
+    }
+
+    /// Records that this life has listened. While it lives nobody can begin another first start, so the marker is its own;
+    /// after its death the log decides (`was_in_use`).
+    pub(super) async fn end_first_start(&self, life: &Life) -> Result<()> {
+        let _effects = self.effects().await;
+        if life.exit().is_some() {
+            return Ok(());
+        }
+        let state_dir = self.instance.state_dir();
+        Tasks::blocking(move || FirstStart::end(&state_dir)).await
+    }
+
+    fn life(self: &Arc<Self>, server: &ServerProcess) -> Result<Option<Life>> {
         let ident = Ident { pid: server.pid, start_ticks: server.start_ticks };
         self.hold(ident).map_err(|error| {
             Error::new(Code::ProcessCheckFailed, format!("pid {} cannot be watched: {error}", ident.pid))
@@ -149,19 +182,21 @@ impl Shared {
         record.filter(|record| record.is_about(ident, started_at)).unwrap_or_default()
     }
 
-    /// Whether the data that lies there was in use after all, by the log of its last life or by what it holds.
-    pub(super) async fn was_in_use(&self) -> bool {
-        let instance = self.instance.clone();
+    /// Whether the data of this unfinished first start was in use after all: its log says so, or what it holds, or it was
+    /// written for so long that nobody can be sure. Without a record of the start nobody can be sure either.
+    pub(super) async fn was_in_use(&self, first: &FirstStart) -> bool {
+        let (instance, first) = (self.instance.clone(), first.clone());
         Tasks::blocking(move || {
-            let from = Record::load(&instance.state_dir()).map(|record| record.log_from).unwrap_or_default();
+            let Some(record) = Record::load(&instance.state_dir()) else { return true };
             let words = instance.engine.ready_words();
-            let life = log::read(&instance.log_path(), &from, Timestamp::UNIX_EPOCH, words);
-            instance.engine.was_in_use(instance.home(), &life)
+            let life = log::read(&instance.log_path(), &record.log_from, Timestamp::UNIX_EPOCH, words);
+            let is_old = first.last_written().is_some_and(|at| at > record.begun_at + FIRST_START_LONGEST);
+            is_old || instance.engine.was_in_use(instance.home(), &life)
         })
         .await
     }
 
-    pub(super) async fn diagnose(&self, server: &ServerProcess, exit: Option<Exit>) -> Diagnosis {
+    pub(super) async fn diagnose(self: &Arc<Self>, server: &ServerProcess, exit: Option<Exit>) -> Diagnosis {
         let ident = Ident { pid: server.pid, start_ticks: server.start_ticks };
         let life = self.life(server).ok().flatten();
         let exit = exit.or_else(|| life.as_ref()?.exit());
@@ -187,7 +222,7 @@ impl Shared {
     }
 
     /// The first start that may be undone, with the proof that nothing of it was ever used.
-    async fn undoable(&self, effects: &Effects) -> Result<Option<FirstStart>> {
+    async fn undoable(self: &Arc<Self>, effects: &Effects) -> Result<Option<FirstStart>> {
         let refuse = |text: String| Error::new(Code::BadRequest, text);
         let home = self.instance.home();
         if let Some(running) = self.find(effects).await? {
@@ -201,7 +236,7 @@ impl Shared {
                 Ok(None)
             };
         };
-        if first.has_begun() && self.was_in_use().await {
+        if first.has_begun() && self.was_in_use(&first).await {
             return Err(refuse(format!(
                 "the database in {home} was ready in its last life; its data is kept"
             )));
@@ -251,19 +286,15 @@ impl Process for Control {
     ) -> BoxFuture<'a, Result<()>> {
         async {
             let shared = &self.shared;
-            let outcome = match shared.life(server)? {
-                Some(life) => {
-                    let options = shared.record_of(life.ident, server.started_at).options;
-                    ready::wait(shared, &life, &options, progress).await
-                }
-                None => ready::Outcome::Ended(Exit::Unknown),
+            let Some(life) = shared.life(server)? else {
+                return Err(spawn::failed(&shared.diagnose(server, Some(Exit::Unknown)).await));
             };
-            match outcome {
+            let options = shared.record_of(life.ident, server.started_at).options;
+            match ready::wait(shared, &life, &options, progress).await {
                 ready::Outcome::Ended(exit) => Err(spawn::failed(&shared.diagnose(server, Some(exit)).await)),
                 ready::Outcome::Listening => {
-                    // From here on clients can write: the data is precious even if the agent dies in this moment.
                     if shared.instance.engine.listening_is_ready() {
-                        self.mark_initialised().await?;
+                        shared.end_first_start(&life).await?;
                     }
                     progress.info("it listens");
                     Ok(())

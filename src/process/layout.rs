@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::engine::Places;
 use crate::error::{Code, Error, Result};
 use crate::host::files;
+use crate::model::Timestamp;
 
 const MARKER: &str = "first-start.json";
 const DIR_MODE: u32 = 0o755;
@@ -152,6 +153,11 @@ impl FirstStart {
         })
     }
 
+    /// When anything in it was last written.
+    pub(super) fn last_written(&self) -> Option<Timestamp> {
+        self.owned.iter().filter_map(|owned| newest(&owned.path)).max()
+    }
+
     /// Removes what is owned, or the part of it that `only` names. The marker stays until everything is gone.
     ///
     /// # Errors
@@ -241,6 +247,17 @@ fn refuse_overlap(state_dir: &Utf8Path, places: &Places) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn newest(path: &Utf8Path) -> Option<Timestamp> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    let below = if found.is_dir() {
+        path.read_dir_utf8().into_iter().flatten().flatten().filter_map(|entry| newest(entry.path())).max()
+    } else {
+        None
+    };
+    let own = found.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+    below.max(own)
 }
 
 fn holds_a_file(dir: &Utf8Path) -> bool {

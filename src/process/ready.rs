@@ -43,6 +43,14 @@ pub(super) enum Outcome {
     Ended(Exit),
 }
 
+/// For waits that nobody follows.
+pub(super) struct Silent;
+
+impl Progress for Silent {
+    fn info(&self, _text: &str) {}
+    fn warn(&self, _text: &str) {}
+}
+
 /// Returns when the process listens or has ended.
 pub(super) async fn wait(
     shared: &Shared,

@@ -110,9 +110,9 @@ impl Shared {
         let instance = &self.instance;
         let state_dir = instance.state_dir();
         if let Some(first) = FirstStart::open(&state_dir)? {
-            if first.has_begun() && self.was_in_use().await {
+            if first.has_begun() && self.was_in_use(&first).await {
                 progress.warn(
-                    "the database was ready in its last life, so its data is kept: this is a later start",
+                    "the database may have been in use in its last life, so its data is kept: this is a later start",
                 );
                 Tasks::blocking(move || FirstStart::end(&state_dir)).await?;
             } else {

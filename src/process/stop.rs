@@ -147,6 +147,7 @@ impl Stop<'_> {
         }
         let options = Options::new();
         if Probe::new(self.shared, self.life.ident.pid, &options).is_listening().await {
+            self.keep_data().await;
             return None;
         }
         self.progress.warn(&format!(
@@ -156,7 +157,10 @@ impl Stop<'_> {
         ));
         let waiting = ready::wait(self.shared, self.life, &options, self.progress);
         match tokio::time::timeout(FIRST_START_PATIENCE, waiting).await {
-            Ok(ready::Outcome::Listening) => None,
+            Ok(ready::Outcome::Listening) => {
+                self.keep_data().await;
+                None
+            }
             Ok(ready::Outcome::Ended(exit)) => Some(exit),
             Err(_) => {
                 self.progress.warn(
@@ -164,6 +168,16 @@ impl Stop<'_> {
                 );
                 None
             }
+        }
+    }
+
+    /// It has listened: its log may not reach the disk before the kill, so the fact is recorded here.
+    async fn keep_data(&self) {
+        if !self.shared.instance.engine.listening_is_ready() {
+            return;
+        }
+        if let Err(error) = self.shared.end_first_start(self.life).await {
+            self.progress.warn(&format!("cannot record that its first start is over: {error}"));
         }
     }
 

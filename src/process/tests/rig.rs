@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config::EngineKind;
 use crate::error::Error;
 use crate::flow::ports::{Process as _, Progress};
-use crate::host::disk;
+use crate::host::{disk, files};
 use crate::model::{Cause, Diagnosis, Launch, ServerProcess};
 use crate::process::find::{self, Look};
 use crate::process::instance::Instance;
@@ -151,6 +151,13 @@ impl Rig {
         };
         assert_eq!(error.code, crate::error::Code::StartFailed, "{error}");
         serde_json::from_value(error.diagnosis().expect("a failed start explains itself").clone()).unwrap()
+    }
+
+    /// The marker of an unfinished first start, as `prepare` would have written it.
+    pub(super) fn mark_first_start(&self) {
+        let store = self.home.join("store");
+        let text = format!(r#"{{"owned":[{{"path":"{store}","claim":"made"}}]}}"#);
+        files::write_atomic(&self.home.join(".obpilot/first-start.json"), text.as_bytes(), 0o600).unwrap();
     }
 
     pub(super) fn has(&self, path: &str) -> bool {

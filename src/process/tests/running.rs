@@ -10,6 +10,7 @@ use crate::error::Code;
 use crate::flow::ports::Process as _;
 use crate::host::files;
 use crate::model::{Exit, StopHow};
+use crate::process::Control;
 
 #[tokio::test]
 async fn a_database_is_started_found_stopped_gracefully_and_started_again() {
@@ -120,9 +121,52 @@ async fn a_first_start_is_not_killed_before_it_is_ready_and_its_data_is_kept() {
     assert_eq!(report.exit, Exit::Signal(9));
     assert!(rig.notes.has("WARN this is its first start"), "{:?}", rig.notes);
     // It listened before it was killed, so somebody may have written.
+    assert!(rig.control.is_initialised());
     let server = rig.spawn(&launch).await.unwrap();
-    assert!(rig.notes.has("WARN the database was ready in its last life"), "{:?}", rig.notes);
+    assert!(!rig.notes.has("removing"), "{:?}", rig.notes);
     rig.ready(&server).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_start_that_listens_is_over_though_nobody_waits_for_it() {
+    let rig = Rig::real().await;
+    let server = rig.spawn(&rig.launch(true, &[])).await.unwrap();
+    within(initialised(&rig.control)).await;
+    // As if the agent had died before it saw that.
+    rig.mark_first_start();
+    let agent = rig.restarted_agent();
+    assert!(!agent.is_initialised());
+    assert_eq!(within(agent.find()).await.unwrap(), Some(server));
+    within(initialised(&agent)).await;
+}
+
+#[tokio::test]
+async fn data_that_may_have_been_in_use_is_not_cleaned() {
+    let rig = Rig::real().await;
+    let launch = rig.launch(true, &[]);
+    let server = rig.started().await;
+    within(rig.control.stop(&server, StopHow::Graceful { grace_secs: 40 }, &rig.notes)).await.unwrap();
+    // The marker is back, as if no agent had ever seen it listen; its log tells.
+    rig.mark_first_start();
+    let made = vec![rig.home.join("store").into_string()];
+    let refused = within(rig.control.remove_dirs(&made)).await.unwrap_err();
+    assert_eq!(refused.code, Code::BadRequest, "{refused}");
+    let server = rig.spawn(&launch).await.unwrap();
+    assert!(rig.notes.has("WARN the database may have been in use"), "{:?}", rig.notes);
+    rig.ready(&server).await.unwrap();
+    within(rig.control.stop(&server, StopHow::Kill, &rig.notes)).await.unwrap();
+    // Log and record are gone: nobody can know.
+    rig.mark_first_start();
+    files::remove_file(&rig.home.join("log/seekdb.log")).unwrap();
+    files::remove_file(&rig.home.join(".obpilot/launch.json")).unwrap();
+    assert_eq!(within(rig.control.remove_dirs(&made)).await.unwrap_err().code, Code::BadRequest);
+    assert!(rig.has("store/sstable/meta.db"));
+}
+
+async fn initialised(control: &Control) {
+    while !control.is_initialised() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
