@@ -30,6 +30,8 @@ pub(super) struct Evidence {
     pub oom_counted: Option<String>,
     /// Ports of this engine that another process listens on.
     pub taken_ports: Vec<String>,
+    /// Options of a first start that this host cannot satisfy: name of the cause, and what was seen.
+    pub misfits: Vec<(&'static str, String)>,
     /// A path in which this engine cannot live.
     pub bad_path: Option<String>,
     /// A disk of this instance on which hardly anything is free.
@@ -150,6 +152,7 @@ pub(super) fn find(seen: &Evidence) -> Vec<Cause> {
     causes.extend(taken_port(seen));
     causes.extend(bad_path(seen));
     causes.extend(KNOWN.iter().filter_map(|known| known.look(seen)));
+    causes.extend(misfits(seen));
     causes.extend(full_disk(seen));
     causes.extend(other_version(seen));
     causes.extend(interrupted_before(seen));
@@ -236,6 +239,18 @@ fn taken_port(seen: &Evidence) -> Option<Cause> {
     let taken = seen.taken_ports.first().filter(|_| has_failed && !seen.log.was_ready)?;
     let advice = "end what listens there, or configure another port; the data directory is intact";
     Some(cause("port-taken", taken.clone(), advice))
+}
+
+/// What the log would have said, had its end reached the disk.
+fn misfits(seen: &Evidence) -> Vec<Cause> {
+    let has_failed = seen.launcher.is_some() || seen.exit.is_some_and(|exit| exit != Exit::Code(0));
+    let misfits = seen.misfits.iter().filter(|_| has_failed && !seen.log.was_ready);
+    misfits.map(|(name, evidence)| cause(name, evidence.clone(), advice(name))).collect()
+}
+
+/// What to do about a known cause.
+pub(super) fn advice(name: &str) -> &'static str {
+    KNOWN.iter().find(|known| known.name == name).map_or("correct that option", |known| known.advice)
 }
 
 fn bad_path(seen: &Evidence) -> Option<Cause> {

@@ -88,6 +88,7 @@ fn evidence(instance: &Instance, subject: &Subject) -> Evidence {
         }),
         oom_counted: OomCounts::now().since(subject.record.oom_before),
         taken_ports: instance.taken_ports(&options, own_pid),
+        misfits: if subject.record.is_first { instance.misfits(&options) } else { Vec::new() },
         bad_path: instance.path_problem(&options),
         full_disk: full_disk(instance, &options),
         versions,

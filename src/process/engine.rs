@@ -87,6 +87,9 @@ pub(super) trait Engine: Debug + Send + Sync {
     /// What a first start with these options allocates.
     fn needs(&self, home: &Utf8Path, options: &Options) -> Vec<Need>;
 
+    /// Options with which a first start cannot work whatever the host has: name of the known cause, and what is wrong.
+    fn option_problems(&self, options: &Options) -> Vec<(&'static str, String)>;
+
     /// Words of its log that are written when it is ready; empty where the log does not tell.
     fn ready_words(&self) -> &'static [&'static str];
 

@@ -12,7 +12,7 @@ use super::identity::Expected;
 use super::layout::FirstStart;
 use super::record::Record;
 use crate::config::{EngineKind, STATE_DIR};
-use crate::host::ports;
+use crate::host::{disk, ports};
 use crate::model::Exit;
 
 /// `-V` takes 0.35 s; on a host that swaps it may take longer, and then a start would, too.
@@ -110,6 +110,25 @@ impl Instance {
     pub(super) fn path_problem(&self, options: &Options) -> Option<String> {
         let places = self.engine.places(self.home(), options);
         places.data.iter().find_map(|path| self.engine.path_problem(path))
+    }
+
+    /// Why a first start with these options cannot work on this host, under the names of known causes. The engine's log
+    /// often loses its last lines, and with them the reason.
+    pub(super) fn misfits(&self, options: &Options) -> Vec<(&'static str, String)> {
+        let mut found = self.engine.option_problems(options);
+        for need in self.engine.needs(self.home(), options) {
+            let Ok(space) = disk::space(&need.at) else { continue };
+            if need.bytes > space.free_bytes {
+                let name =
+                    if need.because == "log_disk_size" { "log-disk-does-not-fit" } else { "disk-full" };
+                let (wanted, free) = (disk::human(need.bytes), disk::human(space.free_bytes));
+                found.push((
+                    name,
+                    format!("{} needs {wanted} at {}, where {free} are free", need.because, need.at),
+                ));
+            }
+        }
+        found
     }
 
     /// The engine with these arguments, in its home, with its environment.

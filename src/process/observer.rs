@@ -155,6 +155,10 @@ impl Engine for Observer {
             .collect()
     }
 
+    fn option_problems(&self, _options: &Options) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// Its log tells when it serves, but an empty server that waits for its cluster is not in use.
     fn ready_words(&self) -> &'static [&'static str] {
         &["observer start service"]

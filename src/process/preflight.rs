@@ -12,6 +12,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use camino::Utf8Path;
 use nix::unistd::{AccessFlags, access};
 
+use super::causes;
 use super::command::RunError;
 use super::engine::{Options, option, size_option};
 use super::identity::Ident;
@@ -60,6 +61,11 @@ pub(super) fn check(
     findings.extend(owner(instance.home(), nix::unistd::geteuid().as_raw()));
     findings.extend(port(instance, &options, running));
     findings.extend(space(instance, launch, &options));
+    if launch.is_first {
+        let problems = instance.engine.option_problems(&options);
+        findings
+            .extend(problems.into_iter().map(|(name, problem)| fatal("disk", problem, causes::advice(name))));
+    }
     findings.extend(memory_size(&options, instance.settings.kind == EngineKind::Observer));
     findings.extend(limit());
     findings.extend(clock(instance, now));

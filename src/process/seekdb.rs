@@ -134,6 +134,18 @@ impl Engine for Seekdb {
         needs
     }
 
+    /// 256M, 512M and 1G were refused, 2G was taken (§3); what lies between is for the engine to say.
+    fn option_problems(&self, options: &Options) -> Vec<(&'static str, String)> {
+        let too_small = size_option(options, "log_disk_size").filter(|bytes| (1..=1 << 30).contains(bytes));
+        let value = option(options, "log_disk_size").unwrap_or_default();
+        too_small
+            .map(|_| {
+                ("log-disk-too-small", format!("log_disk_size is {value}; the engine refuses 1G and less"))
+            })
+            .into_iter()
+            .collect()
+    }
+
     fn ready_words(&self) -> &'static [&'static str] {
         &["observer start success", "observer start service"]
     }

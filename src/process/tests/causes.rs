@@ -159,6 +159,20 @@ fn what_hangs_says_where() {
 }
 
 #[test]
+fn what_cannot_fit_is_named_even_if_the_log_lost_its_end() {
+    let mut seen = died(1, &[]);
+    seen.misfits = vec![("log-disk-too-small", "log_disk_size is 512M".to_owned())];
+    let causes = find(&seen);
+    assert_eq!(causes[0].name, "log-disk-too-small");
+    assert!(causes[0].advice.contains("2G"));
+    seen.log.was_ready = true;
+    assert_eq!(names(&seen), Vec::<String>::new());
+    let both =
+        Evidence { misfits: seen.misfits, ..died(1, &["[t] ERROR [S] x (f) [1] [errcode=-4736] too small"]) };
+    assert_eq!(names(&both), ["log-disk-too-small"], "once, and by the better evidence");
+}
+
+#[test]
 fn another_version_is_told_with_both() {
     let mut seen = died(1, &[]);
     seen.versions = Some(("1.3.0.5".to_owned(), "1.4.0.0".to_owned()));

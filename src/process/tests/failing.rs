@@ -44,7 +44,7 @@ async fn sizes_that_cannot_be_are_named() {
         assert_eq!(first(&diagnosis), expected, "{key}={value}: {diagnosis:?}");
         assert!(!diagnosis.log_lines.is_empty() && diagnosis.log_file.is_some(), "{diagnosis:?}");
         let is_foretold = has_fatal(&within(rig.control.preflight(&launch)).await, "disk");
-        assert_eq!(is_foretold, value == too_large, "{key}={value}");
+        assert!(is_foretold, "{key}={value}");
     }
 }
 
