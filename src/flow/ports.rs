@@ -38,7 +38,10 @@ pub trait Process: Send + Sync + Debug {
     /// Everything a start would fail on, found without starting. Empty = nothing found.
     fn preflight<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Vec<Finding>>;
 
-    /// Starts it and returns as soon as the process exists and its identity is known.
+    /// Starts it and returns as soon as the process exists and its identity is known. One that runs already is returned
+    /// as it is. What an interrupted first start has left is removed before, and the log says so; whether this is a first
+    /// start is decided by what lies there, not by `launch` alone. A future dropped half way leaves no half start: the
+    /// process is found by `find`.
     ///
     /// # Errors
     /// `OB.Server.Start.Failed` with a diagnosis.
@@ -48,7 +51,8 @@ pub trait Process: Send + Sync + Debug {
         progress: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<ServerProcess>>;
 
-    /// Returns when it listens. The caller sets the deadline by dropping the future.
+    /// Returns when it listens. The caller sets the deadline by dropping the future. Where listening means that clients
+    /// may write (seekdb), the data is marked initialised as soon as it listens, whether or not anybody waits here.
     ///
     /// # Errors
     /// `OB.Server.Start.Failed` with a diagnosis as soon as the process has ended.

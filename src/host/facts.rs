@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use sysinfo::Disks;
+use procfs::{CpuInfo, Current as _};
+use sysinfo::{CpuRefreshKind, Disks, RefreshKind, System};
 
 use super::limits::{self, Limits};
 use super::memory::{self, Memory};
@@ -29,11 +30,11 @@ pub struct HostFacts {
     pub limits: Limits,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cpu {
     pub model: String,
-    /// MHz as the kernel prints it, such as `2500.000`.
-    pub frequency_mhz: String,
+    /// 0 where it is not known.
+    pub frequency_mhz: u64,
     /// Hardware threads.
     pub logical: usize,
     /// Sockets: OBShell counts these and calls them cores.
@@ -50,22 +51,20 @@ pub struct Disk {
 
 /// Reads everything but the kind of virtualization, which takes a program (`process` runs programs).
 pub fn read(virtualization: String) -> HostFacts {
-    let (os, os_version) = os_release(&read_or_empty("/etc/os-release"));
     HostFacts {
-        os,
-        os_version,
-        cpu: cpu(&read_or_empty("/proc/cpuinfo")),
+        os: System::distribution_id(),
+        os_version: System::os_version().unwrap_or_default(),
+        cpu: cpu(),
         virtualization,
         disks: disks(),
-        memory: memory::memory().ok(),
+        memory: memory::memory(),
         limits: limits::inherited(),
     }
 }
 
 /// How long the host has been up.
 pub fn uptime() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/uptime").ok()?;
-    Duration::try_from_secs_f64(text.split_whitespace().next()?.parse().ok()?).ok()
+    System::uptime().ok().map(Duration::from_secs)
 }
 
 /// `df -h`: one decimal below ten, rounded up, unit letters of 1024.
@@ -84,35 +83,22 @@ pub fn df_human(bytes: u64) -> String {
     format!("{}{}", bytes.div_ceil(divisor), UNITS[unit])
 }
 
-fn read_or_empty(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default()
-}
-
-fn os_release(text: &str) -> (String, String) {
-    let value = |key: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-            .map(|value| value.trim().trim_matches(['"', '\'']).to_owned())
-            .unwrap_or_default()
-    };
-    (value("ID"), value("VERSION_ID"))
-}
-
-fn cpu(text: &str) -> Cpu {
-    let values = |key: &'static str| {
-        text.lines().filter_map(move |line| {
-            let (name, value) = line.split_once(':')?;
-            (name.trim() == key).then(|| value.trim().to_owned())
-        })
-    };
-    let sockets: BTreeSet<_> = values("physical id").collect();
+fn cpu() -> Cpu {
+    let what = RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing().with_frequency());
+    let Ok(system) = System::new_with_specifics(what) else { return Cpu::default() };
+    let first = system.cpus().first();
     Cpu {
-        model: values("model name").next().unwrap_or_default(),
-        frequency_mhz: values("cpu MHz").next().unwrap_or_default(),
-        logical: values("processor").count(),
-        // Machines without the line (many ARM hosts, some guests) have one.
-        sockets: sockets.len().max(1),
+        model: first.map(|cpu| cpu.brand().to_owned()).unwrap_or_default(),
+        frequency_mhz: first.map(sysinfo::Cpu::frequency).unwrap_or_default(),
+        logical: system.cpus().len(),
+        sockets: CpuInfo::current().map_or(1, |info| sockets(&info)),
     }
+}
+
+/// Machines without the line (many ARM hosts, some guests) have one.
+fn sockets(info: &CpuInfo) -> usize {
+    let ids: BTreeSet<_> = (0..info.num_cores()).filter_map(|n| info.physical_id(n)).collect();
+    ids.len().max(1)
 }
 
 fn disks() -> Vec<Disk> {
@@ -135,24 +121,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn os_release_with_and_without_quotes() {
-        let text = "PRETTY_NAME=\"Debian GNU/Linux 12\"\nVERSION_ID=\"12\"\nID=debian\nID_LIKE=x\n";
-        assert_eq!(os_release(text), ("debian".to_owned(), "12".to_owned()));
-        assert_eq!(os_release(""), (String::new(), String::new()));
-    }
-
-    #[test]
-    fn cpuinfo_of_two_sockets() {
-        let one = |n: u8, socket: u8| {
-            format!(
-                "processor\t: {n}\nmodel name\t: Example CPU\ncpu MHz\t\t: 2500.000\nphysical id\t: {socket}\n\n"
-            )
-        };
-        let text: String = [one(0, 0), one(1, 0), one(2, 1), one(3, 1)].concat();
-        let found = cpu(&text);
-        assert_eq!((found.logical, found.sockets), (4, 2));
-        assert_eq!((found.model.as_str(), found.frequency_mhz.as_str()), ("Example CPU", "2500.000"));
-        assert_eq!(cpu("processor : 0\n").sockets, 1);
+    fn sockets_are_counted_by_their_ids() {
+        use procfs::FromBufRead as _;
+        let count = |text: &str| sockets(&CpuInfo::from_buf_read(text.as_bytes()).unwrap());
+        let one = |n: u8, socket: u8| format!("processor\t: {n}\nphysical id\t: {socket}\n\n");
+        assert_eq!(count(&[one(0, 0), one(1, 0), one(2, 1), one(3, 1)].concat()), 2);
+        assert_eq!(count("processor\t: 0\nmodel name\t: x\n\n"), 1);
     }
 
     #[test]
@@ -176,7 +150,7 @@ mod tests {
     #[test]
     fn this_host_has_a_cpu_memory_and_a_disk_with_a_root() {
         let facts = read("none".to_owned());
-        assert!(facts.cpu.logical > 0);
+        assert!(facts.cpu.logical > 0 && facts.cpu.sockets > 0 && !facts.os.is_empty());
         assert!(facts.memory.is_some());
         assert!(facts.disks.iter().all(|d| d.used_bytes <= d.total_bytes));
         assert!(uptime().is_some_and(|up| up > Duration::ZERO));

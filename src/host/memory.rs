@@ -12,8 +12,9 @@ use std::io::BufRead;
 use camino::{Utf8Path, Utf8PathBuf};
 use procfs::FromBufRead as _;
 use procfs::process::MountInfos;
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-/// What `/proc/meminfo` says, in bytes.
+/// The host's memory in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     pub total_bytes: u64,
@@ -22,25 +23,16 @@ pub struct Memory {
     pub available_bytes: u64,
 }
 
-/// The host's memory.
-///
-/// # Errors
-/// When `/proc/meminfo` cannot be read.
-pub fn memory() -> std::io::Result<Memory> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    let bytes = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-        let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        kib.checked_mul(1024)
+/// The host's memory now; `None` where the kernel does not tell.
+pub fn memory() -> Option<Memory> {
+    let what = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(what).ok()?;
+    let found = Memory {
+        total_bytes: system.total_memory(),
+        free_bytes: system.free_memory(),
+        available_bytes: system.available_memory(),
     };
-    let need =
-        |key: &str| bytes(key).ok_or_else(|| std::io::Error::other(format!("no {key} in /proc/meminfo")));
-    let free_bytes = need("MemFree")?;
-    Ok(Memory {
-        total_bytes: need("MemTotal")?,
-        free_bytes,
-        available_bytes: bytes("MemAvailable").unwrap_or(free_bytes),
-    })
+    (found.total_bytes > 0).then_some(found)
 }
 
 /// The memory control groups of one process, innermost first.

@@ -96,7 +96,11 @@ impl Shared {
                     }
                 },
                 Look::Dying(ident) => {
-                    let Ok(Some(life)) = self.hold(ident) else { continue };
+                    let held = self.hold(ident);
+                    let held = held.map_err(|error| {
+                        unclear(format!("pid {} is ending and cannot be watched: {error}", ident.pid))
+                    })?;
+                    let Some(life) = held else { continue };
                     if tokio::time::timeout(DYING_LIMIT, life.exited()).await.is_err() {
                         return Err(unclear(format!("pid {} is ending and does not end", ident.pid)));
                     }

@@ -137,7 +137,8 @@ fn scan(expected: &Expected) -> Look {
         ([], []) => Look::Nothing,
         ([(one, _)], []) => Look::Running(*one),
         ([], half) => Look::Unclear(format!(
-            "{} in this home, but it is not the configured executable and holds no lock on the pid file",
+            "{}: the engine by name, but not the configured executable in this home as it is, and without the lock on \
+             its pid file; end it by hand, or correct engine.binary",
             half.join(" and ")
         )),
         (several, half) => {

@@ -86,6 +86,11 @@ pub(super) fn examine(pid: i32, expected: &Expected) -> Seen {
 
 fn judge(ident: Ident, exe: &Utf8Path, cwd: &str, expected: &Expected) -> Seen {
     let what = format!("{exe} in {cwd}");
+    // Somebody has removed the home under the running database: it is still that database, and nothing to start beside.
+    let is_orphaned = cwd.strip_suffix(" (deleted)").is_some_and(|cwd| cwd == expected.home);
+    if is_orphaned && exe.file_name().is_some_and(|name| expected.has_name(name)) {
+        return Seen::Kin(ident, what);
+    }
     if cwd != resolved(&expected.home) {
         return Seen::Foreign(what);
     }
@@ -177,6 +182,11 @@ mod tests {
         let judge = |exe: &str| judge(ident, Utf8Path::new(exe), home.as_str(), &expected);
         assert_eq!(judge("/opt/new/seekdb"), Seen::Ours(ident));
         assert!(matches!(judge("/opt/old/seekdb"), Seen::Kin(..)));
+        let removed = format!("{home} (deleted)");
+        assert!(matches!(
+            super::judge(ident, Utf8Path::new("/opt/new/seekdb"), &removed, &expected),
+            Seen::Kin(..)
+        ));
         assert!(matches!(judge("/usr/bin/vim"), Seen::Foreign(_)));
     }
 

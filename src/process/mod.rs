@@ -5,10 +5,10 @@
 //! Invariant: nothing is signalled whose identity was not verified in the same call, through a pidfd; nothing is removed
 //! that a first start of ours did not make; no shell, no inherited environment, no descriptor of the agent in a child.
 //!
-//! Which file: what differs between engines [`engine`], [`seekdb`], [`observer`] · argument vectors become processes
-//! [`command`] · is this pid it [`identity`], where is it [`find`], hold on to it [`life`], how did it end [`exit`] ·
-//! start [`spawn`], wait [`ready`], end [`stop`] · directories [`layout`] · before [`preflight`], afterwards
-//! [`diagnose`] from its [`log`] with [`causes`].
+//! Which file: what differs between engines `engine`, `seekdb`, `observer` · argument vectors become processes
+//! `command` · is this pid it `identity`, where is it `find`, hold on to it `life`, how did it end `exit` ·
+//! start `spawn`, wait `ready`, end `stop` · directories `layout` · before `preflight`, afterwards
+//! `diagnose` from its `log` with `causes`.
 //!
 //! Not here: SQL, decisions, when to do any of this (`flow`), facts about the host (`host`).
 

@@ -219,7 +219,7 @@ fn space(instance: &Instance, launch: &Launch, options: &Options) -> Vec<Finding
 /// `is_binding`: the engine takes what it is told; seekdb 1.4 stores `memory_limit` and does not act on it.
 fn memory_size(options: &Options, is_binding: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let Ok(memory) = memory::memory() else { return findings };
+    let Some(memory) = memory::memory() else { return findings };
     let group = memory::Groups::of(std::process::id().cast_signed()).limit();
     for key in ["memory_limit", "memory_budget"] {
         let Some(wanted) = size_option(options, key) else { continue };
