@@ -19,7 +19,9 @@ pub fn init(config: &Log) {
     let set = match config.format {
         LogFormat::Text => {
             let is_terminal = std::io::stderr().is_terminal();
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal).with_target(false)).try_init()
+            registry
+                .with(fmt::layer().with_writer(std::io::stderr).with_ansi(is_terminal).with_target(false))
+                .try_init()
         }
         LogFormat::Json => registry.with(fmt::layer().json().with_writer(std::io::stderr)).try_init(),
     };

@@ -20,13 +20,33 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("flow", &["model", "error", "clock", "tasks", "crash", "config", "cluster", "engine"], &[]),
     ("app", &["model", "error", "clock", "tasks", "config", "cluster", "engine", "flow", "secure"], &[]),
     ("wire", &["model", "error", "engine"], &["utoipa"]),
-    ("secure", &["model", "error", "clock", "config"], &["aws_lc_rs", "aes_gcm", "rsa", "base64", "subtle", "zeroize", "secrecy", "camino"]),
+    (
+        "secure",
+        &["model", "error", "clock", "config"],
+        &["aws_lc_rs", "aes_gcm", "rsa", "base64", "subtle", "zeroize", "secrecy", "camino"],
+    ),
     ("store", &["model", "error", "clock", "tasks", "crash", "engine"], &["rusqlite", "camino", "tempfile"]),
     ("sql", &["model", "error", "crash", "flow::ports"], &["mysql_async"]),
-    ("process", &["model", "error", "clock", "tasks", "crash", "config", "flow::ports", "host"], &["nix", "rustix", "procfs", "camino"]),
-    ("host", &["model", "error", "clock", "config", "crash", "tasks"], &["nix", "rustix", "procfs", "sysinfo", "camino", "tempfile", "aws_lc_rs"]),
-    ("api", &["model", "error", "clock", "tasks", "config", "app", "wire", "secure", "engine::port", "host"], &["actix_web", "utoipa", "uuid", "bytes", "camino", "aws_lc_rs", "nix"]),
-    ("cli", &["model", "error", "clock", "config", "wire", "secure", "store", "host", "api::document"], &["clap", "clap_complete", "indicatif", "reqwest", "camino", "nix", "anyhow"]),
+    (
+        "process",
+        &["model", "error", "clock", "tasks", "crash", "config", "flow::ports", "host"],
+        &["nix", "rustix", "procfs", "camino"],
+    ),
+    (
+        "host",
+        &["model", "error", "clock", "config", "crash", "tasks"],
+        &["nix", "rustix", "procfs", "sysinfo", "camino", "tempfile", "aws_lc_rs"],
+    ),
+    (
+        "api",
+        &["model", "error", "clock", "tasks", "config", "app", "wire", "secure", "engine::port", "host"],
+        &["actix_web", "utoipa", "uuid", "bytes", "camino", "aws_lc_rs", "nix"],
+    ),
+    (
+        "cli",
+        &["model", "error", "clock", "config", "wire", "secure", "store", "host", "api::document"],
+        &["clap", "clap_complete", "indicatif", "reqwest", "camino", "nix", "anyhow"],
+    ),
     ("daemon", &["*"], &["camino", "sd_notify", "nix", "rustix", "actix_web"]),
     ("main", &["cli", "daemon"], &[]),
     ("lib", &["*"], &[]),
@@ -74,7 +94,7 @@ fn is_test_file(path: &Path) -> bool {
 
 /// A file without its `#[cfg(test)] mod tests { … }` at the end.
 fn code(text: &str) -> &str {
-    text.find("\n#[cfg(test)]\nmod tests {").map_or(text, |at| &text[..at])
+    text.find("\n#[cfg(test)]\nmod tests {").map_or(text, |at| text.get(..at).unwrap())
 }
 
 fn each_code_line(mut visit: impl FnMut(&Path, usize, &str)) {
@@ -103,8 +123,9 @@ fn rooms_know_only_whom_they_may() {
         };
         let mut rest = line;
         while let Some(at) = rest.find("crate::") {
-            rest = &rest[at + "crate::".len()..];
-            let named: String = rest.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
+            rest = rest.get(at + "crate::".len()..).unwrap();
+            let named: String =
+                rest.chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
             let top = named.split("::").next().unwrap();
             let is_allowed = top == room
                 || top.is_empty()
@@ -126,7 +147,7 @@ fn crates_stay_in_their_rooms() {
         let Some((_, _, crates)) = WALLS.iter().find(|(name, _, _)| *name == room) else { return };
         for name in &walled {
             let is_named = line.match_indices(&format!("{name}::")).any(|(at, _)| {
-                !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+                !line.get(..at).unwrap().ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
             });
             if is_named && !crates.contains(name) {
                 problems.push(format!("{}:{number}: '{room}' may not use crate {name}", relative(path)));
@@ -167,14 +188,18 @@ fn modules_open_with_what_they_are_for() {
             problems.push(format!("{}: does not open with //!", relative(&path)));
         }
         let is_mod = path.file_name().is_some_and(|n| n == "mod.rs") && !is_test_file(&path);
-        if is_mod && code(&text).lines().any(|l| l.trim_start().trim_start_matches("pub ").starts_with("fn ")) {
+        if is_mod && code(&text).lines().any(|l| l.trim_start().trim_start_matches("pub ").starts_with("fn "))
+        {
             problems.push(format!("{}: holds a function", relative(&path)));
         }
         if is_mod && !text.contains("//! Not here") {
             problems.push(format!("{}: does not say what is not here", relative(&path)));
         }
     }
-    report(problems, "every module opens with purpose, invariant, and what is not there; mod.rs holds no code");
+    report(
+        problems,
+        "every module opens with purpose, invariant, and what is not there; mod.rs holds no code",
+    );
 }
 
 #[test]
@@ -191,9 +216,13 @@ fn every_file_is_reached_from_lib() {
         } else {
             (path.parent().unwrap().to_owned(), name)
         };
-        let owner = if parent.join("lib.rs").exists() { parent.join("lib.rs") } else { parent.join("mod.rs") };
+        let owner =
+            if parent.join("lib.rs").exists() { parent.join("lib.rs") } else { parent.join("mod.rs") };
         let text = std::fs::read_to_string(&owner).unwrap_or_default();
-        if !text.lines().any(|l| l.trim_start().trim_start_matches("pub ").starts_with(&format!("mod {module};"))) {
+        if !text
+            .lines()
+            .any(|l| l.trim_start().trim_start_matches("pub ").starts_with(&format!("mod {module};")))
+        {
             problems.push(format!("{}: nobody declares it", relative(&path)));
         }
     }
@@ -240,6 +269,7 @@ fn every_error_code_is_used() {
     for path in sources().iter().filter(|p| relative(p) != "error.rs") {
         all.push_str(&std::fs::read_to_string(path).unwrap());
     }
-    let unused: Vec<_> = rows.keys().filter(|name| !all.contains(&format!("Code::{name}"))).cloned().collect();
+    let unused: Vec<_> =
+        rows.keys().filter(|name| !all.contains(&format!("Code::{name}"))).cloned().collect();
     report(unused, "error codes nobody returns");
 }

@@ -5,8 +5,10 @@ use serde_json::Value;
 use super::call::Call;
 use super::reply::Outcome;
 use crate::error::Result;
-use crate::host;
-use crate::wire::{self, AgentInfo, Contents, DagDetail, Envelope, JoinBody, PasswordBody};
+use crate::host::facts;
+use crate::secure;
+use crate::tasks::Tasks;
+use crate::wire::{self, AgentInfo, Contents, DagDetail, Envelope, HostInfo, JoinBody, PasswordBody};
 
 #[utoipa::path(post, path = "/api/v1/agent/join", tag = "agent", request_body = JoinBody,
     responses((status = 200, description = "The task `Join self`", body = Envelope<DagDetail>)))]
@@ -30,10 +32,11 @@ pub(super) async fn password(call: Call<PasswordBody>) -> Outcome<Value> {
 }
 
 #[utoipa::path(get, path = "/api/v1/agent/host-info", tag = "agent",
-    responses((status = 200, body = Envelope<Value>)))]
-pub(super) async fn host_info(call: Call<()>) -> Outcome<host::HostInfo> {
-    let ip = call.app.own().ip;
-    Outcome::data(Ok(crate::tasks::Tasks::blocking(move || host::host_info(ip)).await))
+    responses((status = 200, body = Envelope<HostInfo>)))]
+pub(super) async fn host_info(call: Call<()>) -> Outcome<HostInfo> {
+    let (ip, virtualization) = (call.app.own().ip, call.app.learned().virtualization);
+    let facts = Tasks::blocking(move || facts::read(virtualization)).await;
+    Outcome::data(Ok(HostInfo::new(ip, &facts, secure::sha1_hex)))
 }
 
 #[utoipa::path(get, path = "/api/v1/ob/agents", tag = "agent",

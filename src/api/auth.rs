@@ -46,7 +46,8 @@ pub(super) async fn admit(
 /// Peer credentials are enough. A header is not needed; if there is one, its keys open the body.
 async fn by_socket(door: &Door, uid: u32, headers: &HeaderMap) -> Result<Admitted> {
     if !door.may_use_socket(uid) {
-        let text = format!("user {uid} may not use this socket; add it to socket.allow_uids, or use the TCP port");
+        let text =
+            format!("user {uid} may not use this socket; add it to socket.allow_uids, or use the TCP port");
         return Err(Error::new(Code::UserDenied, text));
     }
     let opened = match header(headers) {
@@ -187,6 +188,7 @@ fn late(opened: &Opened, now: i64) -> Error {
         let text = format!("the header expired {} s ago by this agent's clock; compare the clocks", now - ts);
         return Error::new(Code::AuthExpired, text);
     }
-    let text = format!("the header is valid for another {} s, which is too long; compare the clocks", ts - now);
+    let text =
+        format!("the header is valid for another {} s, which is too long; compare the clocks", ts - now);
     Error::new(Code::AuthTimestamp, text)
 }

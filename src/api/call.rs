@@ -19,8 +19,8 @@ use crate::engine::port::RequestKey;
 use crate::error::{Code, Error, Result};
 use crate::secure::{RouteClass, body_refusal};
 use crate::wire::{
-    BodyError, ClusterConfigBody, InitBody, JoinBody, ObserverConfigBody, OperatorBody, PasswordBody, RootPwdBody,
-    StartBody, StopBody, parse,
+    BodyError, ClusterConfigBody, InitBody, JoinBody, ObserverConfigBody, OperatorBody, PasswordBody,
+    RootPwdBody, StartBody, StopBody, parse,
 };
 
 /// A body as a route wants it.
@@ -105,7 +105,10 @@ impl<B> Call<B> {
         let Some(text) = form_value(&self.query, name) else { return Ok(None) };
         let number = text.parse::<u64>().ok().filter(|n| (least..=most).contains(n));
         let number = number.ok_or_else(|| {
-            Error::new(Code::QueryIllegal, format!("{name} is '{text}'; it must be a whole number, not negative"))
+            Error::new(
+                Code::QueryIllegal,
+                format!("{name} is '{text}'; it must be a whole number, not negative"),
+            )
         })?;
         Ok(Some(number))
     }
@@ -151,7 +154,8 @@ async fn admit<B: Body>(request: &HttpRequest, meta: &Rc<Meta>, payload: Payload
 async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|e| Error::new(Code::BodyReadFailed, format!("the body could not be read: {e}")))?;
+        let chunk = chunk
+            .map_err(|e| Error::new(Code::BodyReadFailed, format!("the body could not be read: {e}")))?;
         if bytes.len() + chunk.len() > most {
             let text = format!("the body is larger than {most} bytes (api.body_max_bytes)");
             return Err(Error::new(Code::BodyTooLarge, text));
@@ -167,7 +171,10 @@ fn request_key(request: &HttpRequest, meta: &Meta, body: &[u8]) -> Result<Option
     let Some(value) = request.headers().get("Idempotency-Key") else { return Ok(None) };
     let text = value.to_str().ok().filter(|text| (1..=LEN_MAX).contains(&text.len()));
     let text = text.ok_or_else(|| {
-        Error::new(Code::IllegalArgument, format!("Idempotency-Key must be 1 to {LEN_MAX} visible ASCII characters"))
+        Error::new(
+            Code::IllegalArgument,
+            format!("Idempotency-Key must be 1 to {LEN_MAX} visible ASCII characters"),
+        )
     })?;
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     for part in [request.method().as_str().as_bytes(), b" ", meta.target.as_bytes(), b" ", body] {

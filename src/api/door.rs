@@ -20,7 +20,7 @@ pub trait RememberBlocks: Send + Sync + std::fmt::Debug {
     fn remember(&self, blocks: Vec<BlockHash>, expires_at: Timestamp, now: Timestamp);
 
     /// Keeps the key that replaces the present one; returns after the commit.
-    fn keep_key(&self, key: Arc<AgentKey>) -> BoxFuture<'_, Result<()>>;
+    fn keep_key(&self, key: Arc<AgentKey>, now: Timestamp) -> BoxFuture<'_, Result<()>>;
 }
 
 /// Length from which OBShell's old clients may have sealed a root password inside a body (`http-api.md` §7.1).
@@ -144,14 +144,21 @@ impl Door {
 
     /// W8: an oracle needs many more tries than one key allows.
     fn replace_key(&self) {
-        tracing::warn!("too many headers failed to open; the key is replaced, clients read the new one by themselves");
+        tracing::warn!(
+            "too many headers failed to open; the key is replaced, clients read the new one by themselves"
+        );
         let door = self.clone();
         self.inner.tasks.spawn(crate::tasks::Kind::helper("key"), async move {
             let made = Tasks::blocking(AgentKey::generate).await;
             let kept = match made {
                 Ok(key) => {
                     let key = Arc::new(key);
-                    door.inner.keep.keep_key(Arc::clone(&key)).await.map(|()| key).map_err(|e| e.chain())
+                    door.inner
+                        .keep
+                        .keep_key(Arc::clone(&key), door.now())
+                        .await
+                        .map(|()| key)
+                        .map_err(|e| e.chain())
                 }
                 Err(error) => Err(error.to_string()),
             };

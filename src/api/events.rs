@@ -12,8 +12,8 @@ use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
@@ -50,8 +50,15 @@ pub(super) async fn events(call: Call<()>, request: HttpRequest) -> HttpResponse
     match begun {
         Ok((feed, after)) => {
             let stop = call.door.stopping();
-            let source =
-                Source { app: call.app.clone(), own: call.app.own(), feed, after, ready: VecDeque::new(), is_behind: true, stop };
+            let source = Source {
+                app: call.app.clone(),
+                own: call.app.own(),
+                feed,
+                after,
+                ready: VecDeque::new(),
+                is_behind: true,
+                stop,
+            };
             HttpResponse::Ok()
                 .insert_header((CONTENT_TYPE, "text/event-stream"))
                 .insert_header(("Cache-Control", "no-store"))
@@ -66,7 +73,10 @@ fn resume_after(request: &HttpRequest) -> Result<Option<EventId>> {
     let Some(text) = header.or_else(|| form_value(request.query_string(), "after")) else { return Ok(None) };
     let number = text.parse::<i64>().ok().filter(|n| *n >= 0);
     let number = number.ok_or_else(|| {
-        Error::new(Code::QueryIllegal, format!("'{text}' is not an event id; use the id of the last event you have seen"))
+        Error::new(
+            Code::QueryIllegal,
+            format!("'{text}' is not an event id; use the id of the last event you have seen"),
+        )
     })?;
     Ok(Some(EventId(number)))
 }
@@ -136,7 +146,9 @@ impl Source {
         self.after = record.id;
         let view = event_view(self.own, record);
         match serde_json::to_string(&view) {
-            Ok(data) => self.ready.push_back(Bytes::from(format!("id: {}\nevent: {}\ndata: {data}\n\n", view.id, view.kind))),
+            Ok(data) => self
+                .ready
+                .push_back(Bytes::from(format!("id: {}\nevent: {}\ndata: {data}\n\n", view.id, view.kind))),
             Err(error) => tracing::error!(%error, "a record cannot be shown"),
         }
     }

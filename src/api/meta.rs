@@ -12,7 +12,9 @@ use crate::clock::Stopwatch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     Tcp(IpAddr),
-    Unix { uid: u32 },
+    Unix {
+        uid: u32,
+    },
     /// The kernel told nothing: refused like a stranger.
     Unknown,
 }
@@ -101,7 +103,9 @@ mod tests {
 
     #[test]
     fn h17_lists_of_languages_are_negotiated() {
-        for list in ["zh", "zh-CN", "zh_CN", "zh-CN,zh;q=0.9,en;q=0.8", "fr;q=1, zh;q=0.5, en;q=0.1", "en;q=0, zh"] {
+        for list in
+            ["zh", "zh-CN", "zh_CN", "zh-CN,zh;q=0.9,en;q=0.8", "fr;q=1, zh;q=0.5, en;q=0.1", "en;q=0, zh"]
+        {
             assert!(chinese(list), "{list}");
         }
         for list in ["en", "en-US,zh;q=0.9", "fr", "", "*", "zh;q=0"] {

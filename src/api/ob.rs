@@ -95,7 +95,9 @@ async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> TaskOrPlan
             Err(error) => Err(error),
         })),
         Ok(false) => Either::Left(Outcome::data(match wanted {
-            Ok(wanted) => app.operate(wanted, caller, request).await.map(|dag| wire::created(app.own(), &dag)),
+            Ok(wanted) => {
+                app.operate(wanted, caller, request).await.map(|dag| wire::created(app.own(), &dag))
+            }
             Err(error) => Err(error),
         })),
         Err(error) => Either::Left(Outcome::data(Err(error))),
@@ -104,7 +106,8 @@ async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> TaskOrPlan
 
 fn render_plan(plan: crate::app::Plan) -> Plan {
     let crate::app::Plan { name, scope, servers, stages, consequences, obstacles } = plan;
-    let servers = servers.into_iter().map(|s| PlanServer { agent: s.agent, zone: s.zone, now: s.now, then: s.then });
+    let servers =
+        servers.into_iter().map(|s| PlanServer { agent: s.agent, zone: s.zone, now: s.now, then: s.then });
     Plan { name, scope, servers: servers.collect(), stages, consequences, obstacles }
 }
 

@@ -11,7 +11,9 @@ use crate::app::StatusView;
 use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::model::{API_VERSION, AgentAddr, PRODUCT, PRODUCT_VERSION, on_wire};
-use crate::wire::{CredentialView, GitInfo, Info, LastExitView, Obpilot, Secret, ServerView, Status, StatusAgent};
+use crate::wire::{
+    CredentialView, GitInfo, Info, LastExitView, Obpilot, Secret, ServerView, Status, StatusAgent,
+};
 
 /// Longest probe of the database that `ob_query_timeout` may ask for; its unit is microseconds.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
@@ -92,7 +94,8 @@ fn probe_limit(query: &str) -> Result<Duration> {
     let Some(text) = given.filter(|t| !t.is_empty()) else { return Ok(PROBE_LIMIT) };
     let micros = text.parse::<u64>().ok().filter(|us| (1..=60_000_000).contains(us));
     let micros = micros.ok_or_else(|| {
-        let text = format!("ob_query_timeout is '{text}'; it must be a number of microseconds from 1 to 60000000");
+        let text =
+            format!("ob_query_timeout is '{text}'; it must be a number of microseconds from 1 to 60000000");
         Error::new(Code::QueryIllegal, text)
     })?;
     Ok(Duration::from_micros(micros).min(PROBE_LIMIT))
@@ -109,7 +112,11 @@ fn render(view: StatusView) -> Status {
     let health = &view.health;
     let server = &view.state.server;
     Status {
-        agent: StatusAgent { ip: ip.to_string(), port: i64::from(port), identity: view.state.identity.text().to_owned() },
+        agent: StatusAgent {
+            ip: ip.to_string(),
+            port: i64::from(port),
+            identity: view.state.identity.text().to_owned(),
+        },
         state: view.run_state,
         version: API_VERSION.to_owned(),
         pid: std::process::id(),
@@ -144,7 +151,10 @@ fn credential(view: &StatusView) -> CredentialView {
         (Some(_), Sql::Serving | Sql::Restricted(_)) => ("ACCEPTED", None),
         (Some(_), Sql::Refused) => (
             "REFUSED",
-            Some("the password was changed elsewhere; give the new one with `obpilot cluster password`".to_owned()),
+            Some(
+                "the password was changed elsewhere; give the new one with `obpilot cluster password`"
+                    .to_owned(),
+            ),
         ),
         (None, _) | (Some(_), Sql::Unknown | Sql::Silent(_)) => ("UNKNOWN", None),
     };

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::rc::Rc;
 
-use actix_web::body::{BoxBody, EitherBody};
+use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{HeaderValue, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 use serde_json::Value;
@@ -22,8 +22,6 @@ pub(super) enum Answer<T> {
     Data(T),
     /// 200 without `data`.
     Nothing,
-    /// 204: there was nothing to do.
-    NoContent,
 }
 
 /// A handler's result; becomes an envelope with the request's own trace and time.
@@ -56,9 +54,6 @@ impl<T: Serialize> Responder for Outcome<T> {
         match self.0 {
             Ok(Answer::Data(data)) => render(&meta, StatusCode::OK, Some(data), None),
             Ok(Answer::Nothing) => render::<Value>(&meta, StatusCode::OK, None, None),
-            Ok(Answer::NoContent) => {
-                HttpResponse::NoContent().insert_header((CONTENT_TYPE, "application/json")).finish()
-            }
             Err(error) => failure(&meta, &error),
         }
     }
@@ -118,7 +113,12 @@ pub(super) fn failure(meta: &Meta, error: &Error) -> HttpResponse {
     response
 }
 
-fn render<T: Serialize>(meta: &Meta, status: StatusCode, data: Option<T>, error: Option<ApiError>) -> HttpResponse {
+fn render<T: Serialize>(
+    meta: &Meta,
+    status: StatusCode,
+    data: Option<T>,
+    error: Option<ApiError>,
+) -> HttpResponse {
     let envelope = Envelope {
         successful: error.is_none(),
         timestamp: on_wire(clock::system().now()),
@@ -130,6 +130,3 @@ fn render<T: Serialize>(meta: &Meta, status: StatusCode, data: Option<T>, error:
     };
     HttpResponse::build(status).json(envelope)
 }
-
-/// A response that some layer below made without an envelope.
-pub(super) type Either = EitherBody<BoxBody, BoxBody>;

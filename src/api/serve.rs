@@ -54,7 +54,12 @@ pub struct Listeners {
 ///
 /// # Errors
 /// Which address or path, and why.
-pub fn listen(addrs: &[SocketAddr], socket: &Utf8Path, scratch: &Utf8Path, is_shared: bool) -> Result<Listeners, ServeError> {
+pub fn listen(
+    addrs: &[SocketAddr],
+    socket: &Utf8Path,
+    scratch: &Utf8Path,
+    is_shared: bool,
+) -> Result<Listeners, ServeError> {
     let mut tcp = Vec::with_capacity(addrs.len());
     for addr in addrs {
         let bound = TcpListener::bind(addr).and_then(|l| l.set_nonblocking(true).map(|()| l));
@@ -148,7 +153,8 @@ pub fn serve(listeners: Listeners, door: Door, config: &Api) -> Result<Served, S
 /// Who is at the other end, once per connection.
 fn note_peer(connection: &dyn Any, extensions: &mut Extensions) {
     let tcp = connection.downcast_ref::<actix_web::rt::net::TcpStream>().and_then(|tcp| tcp.peer_addr().ok());
-    let unix = connection.downcast_ref::<actix_web::rt::net::UnixStream>().and_then(|unix| unix.peer_cred().ok());
+    let unix =
+        connection.downcast_ref::<actix_web::rt::net::UnixStream>().and_then(|unix| unix.peer_cred().ok());
     let peer = match (tcp, unix) {
         (Some(addr), _) => Peer::Tcp(addr.ip().to_canonical()),
         (None, Some(cred)) => Peer::Unix { uid: cred.uid() },

@@ -43,7 +43,7 @@ impl App {
     pub fn info(&self) -> AgentView {
         let parts = &self.parts;
         let state = parts.ledger.state();
-        let from_binary = parts.binary_version.borrow().clone();
+        let from_binary = self.learned().binary_version;
         AgentView {
             run_state: parts.run_state.get(),
             started_at: parts.started_at,
@@ -76,7 +76,13 @@ impl App {
     ///
     /// # Errors
     /// The identity's refusal, a held lock, or a failing store.
-    pub async fn join(&self, target: AgentAddr, zone: ZoneName, caller: &Caller, request: Request) -> Result<Snapshot> {
+    pub async fn join(
+        &self,
+        target: AgentAddr,
+        zone: ZoneName,
+        caller: &Caller,
+        request: Request,
+    ) -> Result<Snapshot> {
         may(Act::Join, self.own(), self.parts.ledger.state().identity)?;
         if target != self.own() {
             let text = format!(
@@ -100,7 +106,10 @@ impl App {
     /// `Common.IllegalArgument` for an empty one, or a failing store.
     pub async fn set_agent_password(&self, password: Password, caller: &Caller) -> Result<()> {
         if password.is_empty() {
-            return Err(Error::new(Code::BindJsonFailed, "password is missing or empty; there is no way to remove it"));
+            return Err(Error::new(
+                Code::BindJsonFailed,
+                "password is missing or empty; there is no way to remove it",
+            ));
         }
         self.parts.ledger.change(Change::AgentPassword(password), &caller.actor).await?;
         let body = json!({ "action": "agent password set" });

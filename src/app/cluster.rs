@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::context::{App, Caller, Request};
 use crate::cluster::{
-    Act, AgentState, ClusterConfig, ConfigError, MYSQL_PORT_DEFAULT, RPC_PORT_DEFAULT, effective, may, tidy_keys,
+    Act, AgentState, ClusterConfig, ConfigError, MYSQL_PORT_DEFAULT, RPC_PORT_DEFAULT, effective, may,
+    tidy_keys,
 };
 use crate::config::EngineKind;
 use crate::engine::Snapshot;
@@ -99,7 +100,10 @@ impl App {
                 None => Ok(()),
                 Some(zone) => {
                     let known = state.zone.as_ref().map_or("none".to_owned(), ToString::to_string);
-                    Err(Error::new(Code::ZoneNotExist, format!("there is no zone '{zone}'; zones are: {known}")))
+                    Err(Error::new(
+                        Code::ZoneNotExist,
+                        format!("there is no zone '{zone}'; zones are: {known}"),
+                    ))
                 }
             },
             Scope::Server(servers) => match servers.iter().find(|server| **server != self.own()) {
@@ -138,7 +142,8 @@ impl App {
         let health = self.parts.health.now();
         let server = (state.identity == Identity::ClusterAgent).then(|| {
             let configured = effective(&state, self.own());
-            let rpc_port = configured.get("rpc_port").and_then(|p| p.parse().ok()).unwrap_or(RPC_PORT_DEFAULT);
+            let rpc_port =
+                configured.get("rpc_port").and_then(|p| p.parse().ok()).unwrap_or(RPC_PORT_DEFAULT);
             ServerInfo {
                 addr: self.own(),
                 rpc_port,

@@ -50,6 +50,15 @@ impl RunState {
     }
 }
 
+/// What takes other programs to learn; they are asked in the background after the start.
+#[derive(Clone, Debug, Default)]
+pub struct Learned {
+    /// Version text of the engine's executable.
+    pub binary_version: Option<String>,
+    /// As `systemd-detect-virt` names it.
+    pub virtualization: String,
+}
+
 /// The parts an [`App`] is made of; `daemon` builds them.
 #[derive(Clone, Debug)]
 pub struct Parts {
@@ -64,8 +73,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub run_state: RunState,
     pub started_at: Timestamp,
-    /// Version text of the engine's executable, once it is known.
-    pub binary_version: tokio::sync::watch::Receiver<Option<String>>,
+    pub learned: tokio::sync::watch::Receiver<Learned>,
     /// Held while a presented password is asked of the database.
     pub login_turn: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled when the agent stops: whoever waits is answered with what there is.
@@ -87,6 +95,10 @@ impl App {
         self.parts.own
     }
 
+    pub fn learned(&self) -> Learned {
+        self.parts.learned.borrow().clone()
+    }
+
     pub fn ledger(&self) -> &Ledger {
         &self.parts.ledger
     }
@@ -96,7 +108,12 @@ impl App {
     }
 
     /// Records a task. A held lock is refused naming its holder, with the id that would unlock it.
-    pub(super) async fn submit(&self, template: Template, caller: &Caller, request: Request) -> Result<Snapshot> {
+    pub(super) async fn submit(
+        &self,
+        template: Template,
+        caller: &Caller,
+        request: Request,
+    ) -> Result<Snapshot> {
         use crate::engine::SubmitError;
         use crate::engine::port::JournalError;
         let submission = Submission { template, actor: caller.actor.clone(), key: request.key };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Shared};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,14 @@ pub struct Health {
 
 impl Health {
     fn blank(now: Timestamp) -> Self {
-        Self { process: None, blind: None, sql: Sql::Unknown, sql_since: now, has_served: false, policy: None }
+        Self {
+            process: None,
+            blind: None,
+            sql: Sql::Unknown,
+            sql_since: now,
+            has_served: false,
+            policy: None,
+        }
     }
 
     pub fn is_serving(&self) -> bool {
@@ -114,7 +121,11 @@ impl Health {
             None => "stopped".to_owned(),
             Some(process) => {
                 let since = crate::model::on_wire(process.started_at);
-                format!("process {} since {since}, {}", process.pid, self.word().to_lowercase().replace('_', " "))
+                format!(
+                    "process {} since {since}, {}",
+                    process.pid,
+                    self.word().to_lowercase().replace('_', " ")
+                )
             }
         }
     }
@@ -161,7 +172,7 @@ pub struct Service {
     short_lives: u32,
     restart_in: Option<Duration>,
     /// A restart by policy that is under way: whether it ended well.
-    restarting: Option<BoxFuture<'static, bool>>,
+    restarting: Option<Shared<BoxFuture<'static, bool>>>,
 }
 
 impl std::fmt::Debug for Service {
@@ -173,8 +184,16 @@ impl std::fmt::Debug for Service {
 pub fn new(config: Engine, clock: Arc<dyn Clock>) -> (Service, Handle) {
     let (health, seen) = watch::channel(Health::blank(clock.now()));
     let (wish, wishes) = mpsc::channel(64);
-    let service =
-        Service { health, wishes, config, clock, probed: None, short_lives: 0, restart_in: None, restarting: None };
+    let service = Service {
+        health,
+        wishes,
+        config,
+        clock,
+        probed: None,
+        short_lives: 0,
+        restart_in: None,
+        restarting: None,
+    };
     (service, Handle { health: seen, wishes: wish })
 }
 
@@ -320,7 +339,9 @@ impl Service {
             Sql::Refused => self.config.probe_refused_interval_secs,
             // It is about to serve.
             _ if !health.has_served => STARTING_INTERVAL_SECS.min(self.config.probe_interval_secs),
-            Sql::Serving | Sql::Restricted(_) | Sql::Silent(_) | Sql::Unknown => self.config.probe_interval_secs,
+            Sql::Serving | Sql::Restricted(_) | Sql::Silent(_) | Sql::Unknown => {
+                self.config.probe_interval_secs
+            }
         };
         Duration::from_secs(secs)
     }
@@ -362,7 +383,9 @@ impl Service {
             _ => return,
         };
         if *after == Sql::Refused {
-            tracing::warn!("the database refuses the known password of root@sys; give the new one with `obpilot cluster password`");
+            tracing::warn!(
+                "the database refuses the known password of root@sys; give the new one with `obpilot cluster password`"
+            );
         }
         let body = json!({ "hint": "give the new password with `obpilot cluster password`, or use it in a request" });
         self.note(app.parts.archive.record(kind, None, self.stamp(), body).await.map(|_| ()));
@@ -432,7 +455,7 @@ impl Service {
                 let done = async move {
                     engine.until(dag.id, |s| s.state.is_at_rest()).await.is_ok_and(|dag| dag.state.is_final())
                 };
-                self.restarting = Some(done.boxed());
+                self.restarting = Some(done.boxed().shared());
             }
             Err(error) => {
                 tracing::warn!(%error, "the restart policy could not start the database");
@@ -475,7 +498,7 @@ impl Service {
 }
 
 /// Ready when there is something under way and it has ended; then there is nothing under way.
-async fn outcome(under_way: &mut Option<BoxFuture<'static, bool>>) -> bool {
+async fn outcome(under_way: &mut Option<Shared<BoxFuture<'static, bool>>>) -> bool {
     match under_way {
         Some(future) => {
             let is_well = future.await;

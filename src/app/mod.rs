@@ -22,7 +22,7 @@ mod tests;
 
 pub use agent::{AgentView, StatusView};
 pub use cluster::{ClusterRequest, InfoView, InitRequest, ServerInfo};
-pub use context::{App, Caller, Parts, Request, RunState};
+pub use context::{App, Caller, Learned, Parts, Request, RunState};
 pub use ob::{OperateRequest, StopMode};
 pub use plan::{Plan, PlannedServer};
 pub use task::{DagList, Watch};

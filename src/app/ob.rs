@@ -32,7 +32,12 @@ impl App {
     ///
     /// # Errors
     /// In this order: scope, what was never started, identity, the rules of a stop, a lock that is held and not named.
-    pub async fn operate(&self, wanted: OperateRequest, caller: &Caller, request: Request) -> Result<Snapshot> {
+    pub async fn operate(
+        &self,
+        wanted: OperateRequest,
+        caller: &Caller,
+        request: Request,
+    ) -> Result<Snapshot> {
         let template = self.resolve(&wanted, caller)?;
         self.check_lock(&wanted).await?;
         self.submit(template, caller, request).await
@@ -47,7 +52,8 @@ impl App {
         }
         self.check_scope(&wanted.scope)?;
         if wanted.stop.is_none() && !self.parts.ports.process.is_initialised() {
-            let text = "no database was ever started in this home; initialise it first (obpilot cluster init)";
+            let text =
+                "no database was ever started in this home; initialise it first (obpilot cluster init)";
             return Err(Error::new(Code::NotInitialized, text));
         }
         may(Act::Operate, self.own(), self.identity())?;
@@ -70,7 +76,10 @@ impl App {
     fn is_emergency(&self, wanted: &OperateRequest, caller: &Caller) -> bool {
         let is_own = matches!(&wanted.scope, Scope::Server(servers) if servers.as_slice() == [self.own()]);
         let is_stop_allowed = wanted.stop.is_none_or(|mode| mode.is_forced);
-        caller.is_local && is_own && is_stop_allowed && may(Act::OperateLocally, self.own(), self.identity()).is_ok()
+        caller.is_local
+            && is_own
+            && is_stop_allowed
+            && may(Act::OperateLocally, self.own(), self.identity()).is_ok()
     }
 
     fn agents_in(&self, scope: &Scope) -> Vec<AgentAddr> {
@@ -99,9 +108,10 @@ impl App {
                             (freeze, then a graceful stop) or force (kill)";
                 Err(Error::new(Code::StopModeRequired, text))
             }
-            (false, false) => {
-                Err(Error::new(Code::StopModeRequired, "force or terminate is required to stop the whole cluster"))
-            }
+            (false, false) => Err(Error::new(
+                Code::StopModeRequired,
+                "force or terminate is required to stop the whole cluster",
+            )),
         }
     }
 
@@ -112,7 +122,9 @@ impl App {
             return Ok(());
         }
         let why = health.why().unwrap_or_else(|| "it is not known why".to_owned());
-        let text = format!("terminate needs SQL for the freeze, and the database does not answer ({why}); use force");
+        let text = format!(
+            "terminate needs SQL for the freeze, and the database does not answer ({why}); use force"
+        );
         Err(Error::new(Code::ForceStopRequired, text))
     }
 

@@ -49,7 +49,9 @@ impl App {
             }
         }
         if !is_start && health.process.is_some() {
-            consequences.push("it is the only server: the database is not available until it is started again".to_owned());
+            consequences.push(
+                "it is the only server: the database is not available until it is started again".to_owned(),
+            );
         }
         let state = self.parts.ledger.state();
         let server = PlannedServer {

@@ -25,7 +25,8 @@ pub fn decide(config: &Engine, short_lives: u32) -> Decision {
         RestartPolicy::OnFailure if short_lives > config.restart_count_max => Decision::GiveUp,
         RestartPolicy::OnFailure => {
             let doubled = 2u64.saturating_pow(short_lives.saturating_sub(1));
-            let secs = config.restart_backoff_secs.saturating_mul(doubled).min(config.restart_backoff_max_secs);
+            let secs =
+                config.restart_backoff_secs.saturating_mul(doubled).min(config.restart_backoff_max_secs);
             Decision::Restart { after: Duration::from_secs(secs) }
         }
     }

@@ -34,18 +34,20 @@ pub struct Watch {
 impl App {
     /// The number in this agent's store. Ids of other stores are told apart from unknown ones.
     fn own_number(&self, id: &str) -> Result<i64> {
-        let id: GenericId = id.parse().map_err(|e: crate::model::IdError| {
-            Error::new(Code::GenericIdInvalid, e.to_string())
-        })?;
+        let id: GenericId = id
+            .parse()
+            .map_err(|e: crate::model::IdError| Error::new(Code::GenericIdInvalid, e.to_string()))?;
         match id.store {
             Store::Agent(owner) if owner == self.own() => Ok(id.number),
             Store::Agent(owner) | Store::Proxy(owner) => {
-                let text = format!("task {id} belongs to {owner}, which is not in this cluster of {}", self.own());
+                let text =
+                    format!("task {id} belongs to {owner}, which is not in this cluster of {}", self.own());
                 Err(Error::new(Code::TaskNotFound, text))
             }
-            Store::Cluster => {
-                Err(Error::new(Code::TaskNotFound, format!("there is no cluster task {id}; this cluster has none")))
-            }
+            Store::Cluster => Err(Error::new(
+                Code::TaskNotFound,
+                format!("there is no cluster task {id}; this cluster has none"),
+            )),
         }
     }
 
@@ -60,7 +62,8 @@ impl App {
         tokio::pin!(deadline);
         loop {
             let detail = self.parts.archive.dag(dag, with_logs).await?;
-            let detail = detail.ok_or_else(|| Error::new(Code::TaskNotFound, format!("there is no task {id}")))?;
+            let detail =
+                detail.ok_or_else(|| Error::new(Code::TaskNotFound, format!("there is no task {id}")))?;
             if watch.is_none_or(|watch| detail.version > watch.since) {
                 return Ok(detail);
             }
@@ -99,7 +102,10 @@ impl App {
         let sub_task = SubTaskId(self.own_number(id)?);
         let found = self.parts.archive.dag_of_sub_task(sub_task).await?;
         let detail = self.detail_of(found).await?;
-        let at = detail.as_ref().and_then(|d| d.snapshot.sub_tasks().find(|(_, s)| s.id == sub_task)).map(|(at, _)| at);
+        let at = detail
+            .as_ref()
+            .and_then(|d| d.snapshot.sub_tasks().find(|(_, s)| s.id == sub_task))
+            .map(|(at, _)| at);
         detail.zip(at).ok_or_else(|| Error::new(Code::TaskNotFound, format!("there is no sub-task {id}")))
     }
 
@@ -123,7 +129,11 @@ impl App {
     pub async fn dags(&self, list: DagList, with_logs: bool) -> Result<Vec<Detail>> {
         let filter = match list {
             DagList::Cluster | DagList::ClusterUnfinished if !self.is_cluster_agent() => {
-                let text = format!("{} is {}, but only a CLUSTER AGENT has cluster tasks", self.own(), self.identity());
+                let text = format!(
+                    "{} is {}, but only a CLUSTER AGENT has cluster tasks",
+                    self.own(),
+                    self.identity()
+                );
                 return Err(Error::new(Code::IdentityNotSupported, text));
             }
             // A cluster of one host keeps all its tasks in its agent's store.

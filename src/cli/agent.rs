@@ -6,7 +6,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::args::{Global, Output, RunArgs, StopAgentArgs};
@@ -34,7 +33,7 @@ pub(super) async fn status(global: &Global) -> Result<(), Ending> {
 
 pub(super) async fn start(args: &RunArgs, global: &Global) -> Result<(), Ending> {
     let home = home_for(global)?;
-    if let Some(Holder { pid }) = holder(&home)? {
+    if let Some(Holder { pid, .. }) = holder(&home)? {
         render::say(&format!("the agent of {home} runs already, process {pid}"));
         return Ok(());
     }
@@ -91,10 +90,17 @@ fn last_words(log: &Utf8Path) -> String {
 }
 
 /// In a session of its own: neither this terminal's Ctrl-C nor its end concerns the agent (C17, C19).
-fn spawn(home: &Utf8Path, args: &RunArgs, global: &Global, log: &Utf8Path) -> Result<std::process::Child, Ending> {
-    let failed = |e: std::io::Error| Ending::new(Exit::Failed, format!("the agent could not be started: {e}"));
+fn spawn(
+    home: &Utf8Path,
+    args: &RunArgs,
+    global: &Global,
+    log: &Utf8Path,
+) -> Result<std::process::Child, Ending> {
+    let failed =
+        |e: std::io::Error| Ending::new(Exit::Failed, format!("the agent could not be started: {e}"));
     lock::make_state_dir(home).map_err(|e| Ending::usage(format!("{home}: {e}")))?;
-    let file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).open(log).map_err(failed)?;
+    let file =
+        std::fs::OpenOptions::new().create(true).truncate(true).write(true).open(log).map_err(failed)?;
     let binary = std::env::current_exe().map_err(failed)?;
     #[expect(clippy::disallowed_methods, reason = "the agent itself, with its own argument vector")]
     let mut command = std::process::Command::new(binary);
@@ -118,7 +124,8 @@ fn spawn(home: &Utf8Path, args: &RunArgs, global: &Global, log: &Utf8Path) -> Re
 }
 
 fn holder(home: &Utf8Path) -> Result<Option<Holder>, Ending> {
-    lock::holder(home).map_err(|e| Ending::new(Exit::Failed, format!("the lock of {home} cannot be read: {e}")))
+    lock::holder(home)
+        .map_err(|e| Ending::new(Exit::Failed, format!("the lock of {home} cannot be read: {e}")))
 }
 
 pub(super) async fn stop(args: &StopAgentArgs, global: &Global) -> Result<(), Ending> {
@@ -128,8 +135,7 @@ pub(super) async fn stop(args: &StopAgentArgs, global: &Global) -> Result<(), En
         return Ok(());
     };
     let limit = Duration::from_secs(args.timeout);
-    let ended = lock::end_holder(&home, &holder, Signal::SIGTERM, limit).await;
-    match ended {
+    match holder.end(limit).await {
         Ok(true) => {
             render::say(&format!("the agent has ended, process {}; the database goes on", holder.pid));
             Ok(())

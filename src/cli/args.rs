@@ -136,7 +136,14 @@ pub struct ServerOptions {
     #[arg(long = "redo_dir", alias = "redo-dir", short = 'r', value_name = "DIR")]
     pub redo_dir: Option<Utf8PathBuf>,
     /// Level of the server's log
-    #[arg(long = "log_level", alias = "log-level", short = 'l', ignore_case = true, value_enum, value_name = "LEVEL")]
+    #[arg(
+        long = "log_level",
+        alias = "log-level",
+        short = 'l',
+        ignore_case = true,
+        value_enum,
+        value_name = "LEVEL"
+    )]
     pub log_level: Option<LogLevel>,
     /// Any other setting as name=value; may be given more than once
     #[arg(long = "opt_str", alias = "opt-str", short = 'o', value_name = "NAME=VALUE")]
@@ -206,10 +213,22 @@ pub struct ClusterSettings {
     #[arg(long = "cluster_id", alias = "cluster-id", short = 'i', value_name = "NUMBER")]
     pub cluster_id: Option<i64>,
     /// Password of root@sys; seen by others in the process list, so rather --rootpassword-file, OBPILOT_ROOT_PASSWORD or the prompt
-    #[arg(long = "rootpassword", alias = "rp", alias = "root-password", env = "OBPILOT_ROOT_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    #[arg(
+        long = "rootpassword",
+        alias = "rp",
+        alias = "root-password",
+        env = "OBPILOT_ROOT_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD"
+    )]
     pub root_password: Option<String>,
     /// File with the password of root@sys (first line)
-    #[arg(long = "rootpassword-file", alias = "rootpassword_file", value_name = "FILE", conflicts_with = "root_password")]
+    #[arg(
+        long = "rootpassword-file",
+        alias = "rootpassword_file",
+        value_name = "FILE",
+        conflicts_with = "root_password"
+    )]
     pub root_password_file: Option<Utf8PathBuf>,
 }
 

@@ -79,13 +79,19 @@ impl Client {
     fn over_socket(global: &Global) -> Result<Self, Ending> {
         let socket = socket_of(global)?;
         let http = builder().unix_socket(socket.as_str()).build().map_err(broken)?;
-        Ok(Self { http, base: "http://localhost".to_owned(), place: format!("socket {socket}"), sealing: None })
+        Ok(Self {
+            http,
+            base: "http://localhost".to_owned(),
+            place: format!("socket {socket}"),
+            sealing: None,
+        })
     }
 
     async fn over_tcp(host: &str, global: &Global) -> Result<Self, Ending> {
         let addr: AgentAddr = host.parse().map_err(|e| Ending::usage(format!("--host: {e}")))?;
         let http = builder().build().map_err(broken)?;
-        let mut client = Self { http, base: format!("http://{addr}"), place: addr.to_string(), sealing: None };
+        let mut client =
+            Self { http, base: format!("http://{addr}"), place: addr.to_string(), sealing: None };
         let secret: Secret = client.get("/api/v1/secret").await?;
         let key = PublicKey::from_wire(&secret.public_key)
             .map_err(|e| Ending::new(Exit::Failed, format!("the key of {addr} cannot be used: {e}")))?;
@@ -96,11 +102,6 @@ impl Client {
 
     pub(super) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Ending> {
         self.data(reqwest::Method::GET, target, None, LIMIT).await
-    }
-
-    /// A GET that is answered when something has changed.
-    pub(super) async fn watch<T: DeserializeOwned>(&self, target: &str, wait: Duration) -> Result<T, Ending> {
-        self.data(reqwest::Method::GET, target, None, wait + LIMIT).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(&self, target: &str, body: &Value) -> Result<T, Ending> {
@@ -120,7 +121,9 @@ impl Client {
         limit: Duration,
     ) -> Result<T, Ending> {
         let envelope = self.envelope(method, target, body, limit).await?;
-        envelope.data.ok_or_else(|| Ending::new(Exit::Failed, format!("the agent's answer to {target} holds no data")))
+        envelope
+            .data
+            .ok_or_else(|| Ending::new(Exit::Failed, format!("the agent's answer to {target} holds no data")))
     }
 
     async fn envelope<T: DeserializeOwned>(
@@ -133,13 +136,16 @@ impl Client {
         let request = self.request(method, target, body)?.timeout(limit);
         let response = request.send().await.map_err(|e| self.unreachable(&e))?;
         let bytes = response.bytes().await.map_err(|e| self.unreachable(&e))?;
-        let envelope: Envelope<Value> = serde_json::from_slice(&bytes)
-            .map_err(|_| Ending::new(Exit::Failed, format!("the answer of {} is not an agent's", self.place)))?;
+        let envelope: Envelope<Value> = serde_json::from_slice(&bytes).map_err(|_| {
+            Ending::new(Exit::Failed, format!("the answer of {} is not an agent's", self.place))
+        })?;
         if let Some(error) = envelope.error {
             return Err(refused(envelope.status, &error.err_code, &error.message, envelope.data.as_ref()));
         }
         let data = envelope.data.map(serde_json::from_value).transpose();
-        let data = data.map_err(|e| Ending::new(Exit::Failed, format!("the agent's answer to {target} cannot be read: {e}")))?;
+        let data = data.map_err(|e| {
+            Ending::new(Exit::Failed, format!("the agent's answer to {target} cannot be read: {e}"))
+        })?;
         let Envelope { successful, timestamp, duration, status, trace_id, data: _, error: _ } = envelope;
         Ok(Envelope { successful, timestamp, duration, status, trace_id, data, error: None })
     }
@@ -160,7 +166,14 @@ impl Client {
         };
         let ts = crate::clock::system().now_secs() + HEADER_LIFETIME_SECS;
         let keys = BodyKey::generate().map_err(broken)?;
-        let sealed = seal_request(&sealing.key, &sealing.password, ts, target, &keys, text.as_deref().map(str::as_bytes));
+        let sealed = seal_request(
+            &sealing.key,
+            &sealing.password,
+            ts,
+            target,
+            &keys,
+            text.as_deref().map(str::as_bytes),
+        );
         let SealedRequest { header_name, header_value, body } = sealed.map_err(broken)?;
         let value = HeaderValue::from_str(&header_value).map_err(broken)?;
         let request = request.header(header_name, value).header("Content-Type", "application/json");
@@ -178,14 +191,21 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        Err(Ending::new(Exit::Failed, format!("the event stream was refused with status {}", response.status())))
+        Err(Ending::new(
+            Exit::Failed,
+            format!("the event stream was refused with status {}", response.status()),
+        ))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Ending {
         if error.is_timeout() {
-            return Ending::new(Exit::Unreachable, format!("the agent at {} did not answer in time", self.place));
+            return Ending::new(
+                Exit::Unreachable,
+                format!("the agent at {} did not answer in time", self.place),
+            );
         }
-        let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), |e| innermost(e).to_string());
+        let cause =
+            std::error::Error::source(error).map_or_else(|| error.to_string(), |e| innermost(e).to_string());
         Ending::new(Exit::Unreachable, format!("no agent answers at {}: {cause}", self.place))
             .with_hint("is it running? `obpilot agent status`; start it with `obpilot agent start`")
     }

@@ -29,7 +29,13 @@ pub(super) async fn run(command: ClusterCommand, global: &Global) -> Result<(), 
 }
 
 /// Sends a request that makes a task, and follows it.
-async fn make(client: &Client, global: &Global, target: &str, body: &Value, wait: &WaitArgs) -> Result<(), Ending> {
+async fn make(
+    client: &Client,
+    global: &Global,
+    target: &str,
+    body: &Value,
+    wait: &WaitArgs,
+) -> Result<(), Ending> {
     let dag: DagDetail = client.post(target, body).await?;
     follow(client, &dag.id, Wanted::Done, wait, global.output, global.quiet).await
 }
@@ -57,7 +63,8 @@ async fn join(client: &Client, global: &Global, args: JoinArgs) -> Result<(), En
         return make(client, global, "/api/v1/agent/join", &body, &args.wait).await;
     }
     make_first(client, global, "/api/v1/agent/join", &body).await?;
-    let body = json!({ "observerConfig": options, "scope": { "type": "SERVER", "target": [own.to_string()] } });
+    let body =
+        json!({ "observerConfig": options, "scope": { "type": "SERVER", "target": [own.to_string()] } });
     make(client, global, "/api/v1/observer/config", &body, &args.wait).await
 }
 
@@ -73,12 +80,18 @@ fn settings_requests(
             body["rootPwd"] = Value::from(password.expose());
         }
         requests.push(("/api/v1/obcluster/config", body));
-    } else if settings.cluster_id.is_some() || settings.root_password.is_some() || settings.root_password_file.is_some() {
+    } else if settings.cluster_id.is_some()
+        || settings.root_password.is_some()
+        || settings.root_password_file.is_some()
+    {
         return Err(Ending::usage("--cluster_name is missing: name, id and root password are set together"));
     }
     let options = server_options(options)?;
     if !options.is_empty() {
-        requests.push(("/api/v1/observer/config", json!({ "observerConfig": options, "scope": { "type": "GLOBAL" } })));
+        requests.push((
+            "/api/v1/observer/config",
+            json!({ "observerConfig": options, "scope": { "type": "GLOBAL" } }),
+        ));
     }
     Ok(requests)
 }
@@ -107,7 +120,9 @@ fn server_options(options: &ServerOptions) -> Result<BTreeMap<String, String>, E
     let mut map = BTreeMap::new();
     for item in &options.options {
         let (name, value) = item.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
-            Ending::usage(format!("--opt_str '{item}': write it as name=value; give the flag once per setting"))
+            Ending::usage(format!(
+                "--opt_str '{item}': write it as name=value; give the flag once per setting"
+            ))
         })?;
         map.insert(name.to_owned(), value.to_owned());
     }

@@ -86,8 +86,9 @@ async fn interrupted() {
 }
 
 fn unknown(id: &str, what: &str) -> Ending {
-    Ending::new(Exit::Unknown, format!("{what}; the task goes on"))
-        .with_hint(format!("attach again with `obpilot task watch {id}`, or stop it with `obpilot task cancel {id}`"))
+    Ending::new(Exit::Unknown, format!("{what}; the task goes on")).with_hint(format!(
+        "attach again with `obpilot task watch {id}`, or stop it with `obpilot task cancel {id}`"
+    ))
 }
 
 fn conclude(dag: &DagDetail, wanted: Wanted, quiet: bool) -> Result<(), Ending> {
@@ -111,7 +112,10 @@ fn conclude(dag: &DagDetail, wanted: Wanted, quiet: bool) -> Result<(), Ending> 
         return Err(Ending::new(Exit::Unknown, "the task waits for its coordinator or an operator"));
     }
     render::say(&render::failure(dag));
-    Err(Ending::new(Exit::Failed, format!("'{}' failed at stage {} of {}", dag.name, dag.stage, dag.max_stage)))
+    Err(Ending::new(
+        Exit::Failed,
+        format!("'{}' failed at stage {} of {}", dag.name, dag.stage, dag.max_stage),
+    ))
 }
 
 struct Follower<'a> {
@@ -183,7 +187,9 @@ impl<'a> Follower<'a> {
             let block: Vec<u8> = buffer.drain(..end + 2).collect();
             let text = String::from_utf8_lossy(&block);
             let data = text.lines().find_map(|line| line.strip_prefix("data: "));
-            let Some(event) = data.and_then(|data| serde_json::from_str::<TaskEvent>(data).ok()) else { continue };
+            let Some(event) = data.and_then(|data| serde_json::from_str::<TaskEvent>(data).ok()) else {
+                continue;
+            };
             self.after = self.after.max(event.id);
             let parts = self.seen.part_ids();
             let dag = event.dag.as_deref().unwrap_or_default();
@@ -219,7 +225,9 @@ impl<'a> Follower<'a> {
                     return Ok(());
                 }
                 Err(ending) if ending.exit != Exit::Unreachable => return Err(ending),
-                Err(_) if waited.elapsed() > COMEBACK => return Err(unknown(&self.id, "the agent did not come back")),
+                Err(_) if waited.elapsed() > COMEBACK => {
+                    return Err(unknown(&self.id, "the agent did not come back"));
+                }
                 // Nothing announces a socket that is not there yet.
                 Err(_) => tokio::time::sleep(COMEBACK_TRY).await,
             }
@@ -265,9 +273,11 @@ impl Screen {
     fn draw(&mut self, seen: &Seen) {
         let Self::Tree { bars, lines, tick } = self else { return };
         *tick += 1;
-        let texts: Vec<_> = seen.lines(clock::system().now()).iter().map(|line| render::line(line, *tick)).collect();
+        let texts: Vec<_> =
+            seen.lines(clock::system().now()).iter().map(|line| render::line(line, *tick)).collect();
         while lines.len() < texts.len() {
-            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
             lines.push(bars.add(ProgressBar::new_spinner().with_style(style)));
         }
         for extra in lines.drain(texts.len()..) {
@@ -285,7 +295,8 @@ impl Screen {
             "log" => {
                 let text = event.body.get("text").and_then(|t| t.as_str()).unwrap_or_default();
                 let level = event.body.get("level").and_then(|l| l.as_str()).unwrap_or("info");
-                let prefix = if level == "info" { String::new() } else { format!("{}: ", level.to_uppercase()) };
+                let prefix =
+                    if level == "info" { String::new() } else { format!("{}: ", level.to_uppercase()) };
                 render::say(&format!("{} {node}: {prefix}{text}", stamp()));
             }
             "claimed" => render::say(&format!("{} {node}", stamp())),

@@ -25,4 +25,4 @@ mod tree;
 mod tests;
 
 pub use args::{Cli, command};
-pub use run::run;
+pub use run::{Next, finish, run};

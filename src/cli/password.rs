@@ -62,7 +62,8 @@ fn ask(question: &str) -> Result<Password, Ending> {
         let text = "a password is needed, and nobody can be asked: stdin is not a terminal";
         return Err(Ending::usage(text).with_hint("give it by file or by environment, see --help"));
     }
-    let failed = |e: &dyn std::fmt::Display| Ending::new(Exit::Failed, format!("the terminal cannot be read: {e}"));
+    let failed =
+        |e: &dyn std::fmt::Display| Ending::new(Exit::Failed, format!("the terminal cannot be read: {e}"));
     let before = tcgetattr(&stdin).map_err(|e| failed(&e))?;
     let mut silent = before.clone();
     silent.local_flags.remove(LocalFlags::ECHO);
@@ -81,7 +82,9 @@ fn ask(question: &str) -> Result<Password, Ending> {
 pub(super) fn confirm(question: &str) -> Result<(), Ending> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
-        return Err(Ending::new(Exit::Declined, "not confirmed: stdin is not a terminal").with_hint("add --yes"));
+        return Err(
+            Ending::new(Exit::Declined, "not confirmed: stdin is not a terminal").with_hint("add --yes")
+        );
     }
     let mut stderr = std::io::stderr();
     let mut line = String::new();

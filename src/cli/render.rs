@@ -44,7 +44,8 @@ const DIM: &str = "2";
 
 /// Colour on a terminal, unless NO_COLOR says otherwise.
 fn paint(text: &str, colour: &str) -> String {
-    let is_wanted = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let is_wanted =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     if is_wanted { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
@@ -118,7 +119,9 @@ pub(super) fn dag_in_full(seen: &Seen, with_records: bool) -> String {
             }
         }
     }
-    if let Some(main) = seen.main.additional_data.as_ref().and_then(|d| d.get("main_dag_id")).and_then(Value::as_str) {
+    if let Some(main) =
+        seen.main.additional_data.as_ref().and_then(|d| d.get("main_dag_id")).and_then(Value::as_str)
+    {
         writeln!(text, "\npart of task {main}").expect("writing to a string");
     }
     for (agent, id) in seen.part_ids() {
@@ -154,7 +157,8 @@ fn next_commands(dag: &DagDetail) -> String {
             "PASS" => "call it done as it is, and free its lock",
             _ => "",
         };
-        writeln!(text, "  obpilot task {} {}    {meaning}", operator.to_lowercase(), dag.id).expect("writing to a string");
+        writeln!(text, "  obpilot task {} {}    {meaning}", operator.to_lowercase(), dag.id)
+            .expect("writing to a string");
     }
     text
 }
@@ -187,7 +191,8 @@ fn sub_failure(sub: &SubTaskDetail) -> String {
         }
         None => {
             let last = sub.task_logs.as_ref().and_then(|logs| logs.last().cloned());
-            writeln!(text, "    {}", last.unwrap_or_else(|| "no log".to_owned())).expect("writing to a string");
+            writeln!(text, "    {}", last.unwrap_or_else(|| "no log".to_owned()))
+                .expect("writing to a string");
         }
     }
     text
@@ -196,19 +201,23 @@ fn sub_failure(sub: &SubTaskDetail) -> String {
 /// A diagnosis in its own order; what is empty is left out.
 fn facts(diagnosis: &Value) -> String {
     let mut text = String::new();
-    let mut fact = |name: &str, value: &str| writeln!(text, "    {name}: {value}").expect("writing to a string");
+    let mut fact =
+        |name: &str, value: &str| writeln!(text, "    {name}: {value}").expect("writing to a string");
     for (key, name) in [("exit", "it"), ("oom", "memory"), ("core", "core file"), ("log_file", "its log")] {
         if let Some(value) = diagnosis.get(key).and_then(Value::as_str) {
             fact(name, value);
         }
     }
     for (key, name) in [("launcher_output", "it printed"), ("log_lines", "log"), ("limits", "limit")] {
-        for value in diagnosis.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for value in
+            diagnosis.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             fact(name, value);
         }
     }
     let each = |key: &str| diagnosis.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let member = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let member =
+        |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     for cause in each("causes") {
         fact("cause", &format!("{} ({})", member(&cause, "evidence"), member(&cause, "name")));
         fact("to do", &member(&cause, "advice"));
@@ -223,7 +232,10 @@ fn facts(diagnosis: &Value) -> String {
 pub(super) fn status(info: &Info, status: &Status) -> String {
     let server = &status.obpilot.server;
     let mut rows = vec![
-        ("agent", format!("{}:{}, process {}, obpilot {}", info.ip, info.port, info.pid, info.product_version)),
+        (
+            "agent",
+            format!("{}:{}, process {}, obpilot {}", info.ip, info.port, info.pid, info.product_version),
+        ),
         ("home", info.home_path.clone()),
         ("identity", info.identity.clone()),
     ];
@@ -262,8 +274,14 @@ pub(super) fn status(info: &Info, status: &Status) -> String {
 pub(super) fn cluster(info: &ObInfo, status: &Status, with_detail: bool) -> String {
     let cluster = &info.obcluster_info;
     let or_none = |text: &str| if text.is_empty() { "N/A".to_owned() } else { text.to_owned() };
-    let mut text = format!("cluster {}, id {}, version {}\n", or_none(&cluster.name), cluster.id, or_none(&cluster.version));
-    let mut header = vec!["ZONE", "IP", "OPT PORT", "IDENTITY", "SQL PORT", "SVR PORT", "STATUS", "ROOT SERVER"];
+    let mut text = format!(
+        "cluster {}, id {}, version {}\n",
+        or_none(&cluster.name),
+        cluster.id,
+        or_none(&cluster.version)
+    );
+    let mut header =
+        vec!["ZONE", "IP", "OPT PORT", "IDENTITY", "SQL PORT", "SVR PORT", "STATUS", "ROOT SERVER"];
     if with_detail {
         header.extend(["MAINTENANCE", "OB STATE"]);
     }
@@ -305,7 +323,8 @@ fn ob_state(state: u8) -> &'static str {
 pub(super) fn plan(plan: &Plan) -> String {
     let mut text = format!("{}, {}\n", plan.name, plan.scope);
     for server in &plan.servers {
-        writeln!(text, "  {} ({}): {} → {}", server.agent, server.zone, server.now, server.then).expect("writing to a string");
+        writeln!(text, "  {} ({}): {} → {}", server.agent, server.zone, server.now, server.then)
+            .expect("writing to a string");
     }
     for (number, stage) in plan.stages.iter().enumerate() {
         writeln!(text, "  {} {stage}", number + 1).expect("writing to a string");

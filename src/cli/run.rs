@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap_complete::generate;
 
-use super::args::{AgentCommand, Cli, Command, ConfigCommand, DebugCommand, Global, RunArgs, StopAgentArgs, command};
+use super::args::{
+    AgentCommand, Cli, Command, ConfigCommand, DebugCommand, Global, RunArgs, StopAgentArgs, command,
+};
 use super::exit::{Ending, Exit};
 use super::{agent, cluster, render, store, task};
 use crate::config::{Config, ConfigError, Overrides};
@@ -31,14 +33,13 @@ pub fn run() -> Next {
         }
     };
     let Cli { global, command } = cli;
-    let ended = match command {
-        Command::Agent(AgentCommand::Run(args)) => match agent_config(&args, &global) {
-            Ok(config) => return Next::Agent(Box::new(config)),
-            Err(error) => Err(config_ending(&error)),
-        },
-        other => in_runtime(other, &global),
-    };
-    Next::Exit(finish(ended))
+    if let Command::Agent(AgentCommand::Run(args)) = &command {
+        return match agent_config(args, &global) {
+            Ok(config) => Next::Agent(Box::new(config)),
+            Err(error) => Next::Exit(finish(Err(config_ending(&error)))),
+        };
+    }
+    Next::Exit(finish(in_runtime(command, &global)))
 }
 
 pub fn finish(ended: Result<(), Ending>) -> ExitCode {

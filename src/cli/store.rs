@@ -43,7 +43,8 @@ fn check(file: &Utf8Path, global: &Global) -> Result<(), Ending> {
     match global.output {
         Output::Json => render::json(&report),
         Output::Text => {
-            let summary = format!("{file}: format {}, {} tasks, {} events", report.format, report.dags, report.events);
+            let summary =
+                format!("{file}: format {}, {} tasks, {} events", report.format, report.dags, report.events);
             render::out(&summary);
             for problem in &report.problems {
                 render::say(problem);

@@ -38,7 +38,12 @@ pub(super) struct Seen {
 impl Seen {
     /// Ids of the parts, by agent.
     pub(super) fn part_ids(&self) -> BTreeMap<String, String> {
-        let subs = self.main.additional_data.as_ref().and_then(|data| data.get("sub_dags")).and_then(Value::as_object);
+        let subs = self
+            .main
+            .additional_data
+            .as_ref()
+            .and_then(|data| data.get("sub_dags"))
+            .and_then(Value::as_object);
         let entries = subs.into_iter().flatten();
         entries.filter_map(|(agent, id)| Some((agent.clone(), id.as_str()?.to_owned()))).collect()
     }
@@ -97,7 +102,11 @@ fn sub_line(sub: &SubTaskDetail, now: Timestamp) -> Line {
 
 pub(super) fn agent_of(sub: &SubTaskDetail) -> String {
     let agent = &sub.execute_agent;
-    if agent.ip.contains(':') { format!("[{}]:{}", agent.ip, agent.port) } else { format!("{}:{}", agent.ip, agent.port) }
+    if agent.ip.contains(':') {
+        format!("[{}]:{}", agent.ip, agent.port)
+    } else {
+        format!("{}:{}", agent.ip, agent.port)
+    }
 }
 
 pub(super) fn mark(state: &str) -> Mark {

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use crate::api::RememberBlocks;
 use crate::cluster::{AgentState, Keep, Secrets};
 use crate::engine::port::Stamp;
 use crate::error::{Error, Result};
 use crate::flow::ports::Sealer;
-use crate::model::Password;
-use crate::secure::Vault;
+use crate::model::{Password, Timestamp};
+use crate::secure::{AgentKey, BlockHash, KeyError, Vault};
 use crate::store::{Secret, Store};
+use crate::tasks::Tasks;
 
 /// Name of the agent's document.
 const DOCUMENT: &str = "agent";
 const ROOT: &str = "root_password";
 const AGENT: &str = "agent_password";
+const AGENT_KEY: &str = "agent_key";
 
 /// Store and vault together.
 #[derive(Clone, Debug)]
@@ -45,9 +48,22 @@ impl Keeper {
         Ok(Secret { name: name.to_owned(), sealed: sealed.map_err(vault_error)? })
     }
 
-    /// The first start: what there is without a change.
-    pub(super) async fn begin(&self, state: &AgentState, stamp: Stamp) -> Result<()> {
-        self.save(state, &Secrets::default(), stamp, Value::from("first start")).await
+    /// The pair of this agent, made at the first start.
+    pub(super) async fn agent_key(&self, now: Timestamp) -> Result<AgentKey> {
+        let unusable =
+            |error: KeyError| Error::unexpected(format!("the agent's key pair: {error}")).with_source(error);
+        if let Some(sealed) = self.store.secret(AGENT_KEY).await? {
+            let der = self.vault.open(AGENT_KEY, &sealed).map_err(vault_error)?;
+            return AgentKey::from_pkcs8(&der).map_err(unusable);
+        }
+        let key = Tasks::blocking(AgentKey::generate).await.map_err(unusable)?;
+        self.save_key(&key, now).await?;
+        Ok(key)
+    }
+
+    async fn save_key(&self, key: &AgentKey, now: Timestamp) -> Result<()> {
+        let sealed = self.vault.seal(AGENT_KEY, key.to_pkcs8()).map_err(vault_error)?;
+        self.store.save_secret(Secret { name: AGENT_KEY.to_owned(), sealed: Some(sealed) }, now).await
     }
 }
 
@@ -66,9 +82,20 @@ impl Keep for Keeper {
         Box::pin(async move {
             let document = serde_json::to_value(state)
                 .map_err(|e| Error::unexpected(format!("the agent's document cannot be written: {e}")))?;
-            let sealed = vec![self.sealed(ROOT, secrets.root.as_ref())?, self.sealed(AGENT, secrets.agent.as_ref())?];
+            let sealed =
+                vec![self.sealed(ROOT, secrets.root.as_ref())?, self.sealed(AGENT, secrets.agent.as_ref())?];
             self.store.save_document(DOCUMENT, document, sealed, stamp, what).await
         })
+    }
+}
+
+impl RememberBlocks for Keeper {
+    fn remember(&self, blocks: Vec<BlockHash>, expires_at: Timestamp, now: Timestamp) {
+        self.store.remember_blocks(blocks, expires_at, now);
+    }
+
+    fn keep_key(&self, key: Arc<AgentKey>, now: Timestamp) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.save_key(&key, now).await })
     }
 }
 

@@ -10,7 +10,9 @@
 
 mod build;
 mod error;
+mod home;
 mod keep;
+mod remembered;
 mod run;
 
 pub use error::DaemonError;

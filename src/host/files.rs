@@ -84,6 +84,15 @@ pub fn create_dirs(path: &Utf8Path, mode: u32) -> Result<Vec<Utf8PathBuf>> {
     Ok(missing)
 }
 
+/// Gives a path of ours its mode.
+///
+/// # Errors
+/// When it is somebody else's.
+pub fn set_mode(path: &Utf8Path, mode: u32) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(FileError::new("set the mode of", path))
+}
+
 /// Removes a file, link or socket; false when there was none.
 ///
 /// # Errors
@@ -110,6 +119,20 @@ pub fn remove_tree(path: &Utf8Path) -> Result<()> {
         Ok(()) => sync_dir(parent(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(source) => Err(FileError::new("remove", path)(source)),
+    }
+}
+
+/// Gives a file another name in the same directory; false when there is none. What has that name is replaced.
+///
+/// # Errors
+/// When it is there and cannot be renamed.
+pub fn rename(from: &Utf8Path, to: &Utf8Path) -> Result<bool> {
+    crash::point(crash::Point::BeforeFile);
+    #[expect(clippy::disallowed_methods, reason = "the content was synced when it was written")]
+    match fs::rename(from, to) {
+        Ok(()) => sync_dir(parent(to)).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(FileError::new("rename", from)(source)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! One agent per home.
+//! One agent per home: its state directory, its lock, and who holds it.
 //!
 //! Purpose: two agents on one home would start two databases on one directory.
 //!
@@ -9,12 +9,21 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// File of the lock, relative to the agent's state directory.
-pub const FILE: &str = "agent.lock";
+use super::files::{self, FileError};
+use crate::config::STATE_DIR;
+use crate::tasks::Tasks;
+
+/// File of the lock, in the agent's state directory.
+const FILE: &str = "agent.lock";
+const DIR_MODE: u32 = 0o700;
 
 /// Held for the life of the agent.
 #[derive(Debug)]
@@ -30,11 +39,90 @@ pub enum LockError {
     Io { path: Utf8PathBuf, source: io::Error },
 }
 
-/// Takes the lock and writes this pid into the file.
+/// Makes the agent's directory in a home, and the home itself, and closes it to others. Returns its path.
+///
+/// # Errors
+/// When one cannot be made or is not ours to close.
+pub fn make_state_dir(home: &Utf8Path) -> Result<Utf8PathBuf, FileError> {
+    files::create_dirs(home, 0o755)?;
+    let dir = home.join(STATE_DIR);
+    files::create_dirs(&dir, DIR_MODE)?;
+    files::set_mode(&dir, DIR_MODE)?;
+    Ok(dir)
+}
+
+/// The agent that runs on a home.
+#[derive(Debug)]
+pub struct Holder {
+    pub pid: i32,
+    path: Utf8PathBuf,
+}
+
+/// Who holds the lock of a home; `None` when nobody does.
+///
+/// # Errors
+/// When the file cannot be read, or does not tell whose the lock is.
+pub fn holder(home: &Utf8Path) -> io::Result<Option<Holder>> {
+    let path = home.join(STATE_DIR).join(FILE);
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            let pid = text
+                .trim()
+                .parse()
+                .map_err(|_| io::Error::other(format!("{path} does not name a process")))?;
+            Ok(Some(Holder { pid, path }))
+        }
+    }
+}
+
+impl Holder {
+    /// Sends it SIGTERM and waits for its end; false when it lives on after `limit`. It is signalled only if the kernel
+    /// says that it holds the lock: a number in a file may be anybody's.
+    ///
+    /// # Errors
+    /// When it is not the holder, or not ours to signal.
+    pub async fn end(&self, limit: Duration) -> io::Result<bool> {
+        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(true) };
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        };
+        self.verify()?;
+        match pidfd_send_signal(&pidfd, Signal::TERM) {
+            Ok(()) => {}
+            Err(Errno::SRCH) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+        let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
+        let ended =
+            Tasks::blocking(move || poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit))).await?;
+        Ok(ended > 0)
+    }
+
+    fn verify(&self) -> io::Result<()> {
+        let inode = std::fs::metadata(&self.path)?.ino();
+        let locks = procfs::locks().map_err(io::Error::other)?;
+        let holds = locks.iter().any(|lock| lock.pid == Some(self.pid) && lock.inode == inode);
+        if holds { Ok(()) } else { Err(io::Error::other(format!("it does not hold {}", self.path))) }
+    }
+}
+
+/// Takes the lock of a home and writes this pid into the file.
 ///
 /// # Errors
 /// [`LockError::Held`] at once when another process has it; it does not wait.
-pub fn acquire(path: &Utf8Path) -> Result<AgentLock, LockError> {
+pub fn acquire(state_dir: &Utf8Path) -> Result<AgentLock, LockError> {
+    let path = &state_dir.join(FILE);
     let fail = |source| LockError::Io { path: path.to_owned(), source };
     let mut file = OpenOptions::new()
         .create(true)

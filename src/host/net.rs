@@ -1,14 +1,28 @@
-//! Networks that this host is directly attached to.
+//! Addresses of this host, and the networks it is directly attached to.
 //!
 //! Not here: loopback (a rule of its own in `bootstrap.allow`), routes to further networks.
 
 use std::net::IpAddr;
 
-use nix::ifaddrs::getifaddrs;
+use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
 use crate::config::Network;
+
+/// Addresses under which others may know this host.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn addresses() -> std::io::Result<Vec<IpAddr>> {
+    let is_usable = |interface: &InterfaceAddress| {
+        let flags = interface.flags;
+        flags.contains(InterfaceFlags::IFF_UP) && !flags.contains(InterfaceFlags::IFF_LOOPBACK)
+    };
+    let is_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let found = getifaddrs()?.filter(is_usable).filter_map(|interface| ip(interface.address.as_ref()?));
+    Ok(found.filter(|ip| !is_local(ip)).collect())
+}
 
 /// The networks of all interfaces that are up, without loopback and without links that have no neighbours.
 ///

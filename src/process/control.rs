@@ -189,6 +189,9 @@ impl Shared {
     /// Whether the data of this unfinished first start was in use after all: its log says so, or what it holds, or it was
     /// written for so long that nobody can be sure. Without a record of the start nobody can be sure either.
     pub(super) async fn was_in_use(&self, first: &FirstStart) -> bool {
+        if first.is_given_up() {
+            return false;
+        }
         let (instance, first) = (self.instance.clone(), first.clone());
         Tasks::blocking(move || {
             let Some(record) = Record::load(&instance.state_dir()) else { return true };
@@ -381,6 +384,15 @@ impl Process for Control {
             let _effects = self.shared.effects().await;
             let state_dir = self.shared.instance.state_dir();
             Tasks::blocking(move || FirstStart::end(&state_dir)).await
+        }
+        .boxed()
+    }
+
+    fn forget_initialised(&self) -> BoxFuture<'_, Result<()>> {
+        async {
+            let _effects = self.shared.effects().await;
+            let state_dir = self.shared.instance.state_dir();
+            Tasks::blocking(move || FirstStart::give_up(&state_dir)).await
         }
         .boxed()
     }

@@ -20,6 +20,8 @@ use crate::host::files;
 use crate::model::Timestamp;
 
 const MARKER: &str = "first-start.json";
+/// Where the marker goes when the first start is over, so that the rollback of an init can take it back.
+const ENDED: &str = "first-start.ended.json";
 const DIR_MODE: u32 = 0o755;
 
 /// How a path became ours.
@@ -43,6 +45,9 @@ struct Owned {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct FirstStart {
     owned: Vec<Owned>,
+    /// An operator rolled the init back: whatever was written meanwhile goes with it.
+    #[serde(default)]
+    is_given_up: bool,
 }
 
 impl FirstStart {
@@ -51,8 +56,11 @@ impl FirstStart {
     /// # Errors
     /// When the marker is there and cannot be understood: then nothing may be removed, and nothing begun.
     pub(super) fn open(state_dir: &Utf8Path) -> Result<Option<Self>> {
-        let path = state_dir.join(MARKER);
-        let bytes = match std::fs::read(&path) {
+        Self::read(&state_dir.join(MARKER))
+    }
+
+    fn read(path: &Utf8Path) -> Result<Option<Self>> {
+        let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::unexpected(format!("cannot read {path}: {error}"))),
@@ -214,13 +222,35 @@ impl FirstStart {
         self.owned.iter().any(|owned| owned.claim == Claim::Content && owned.path.starts_with(path))
     }
 
-    /// The engine was ready: nothing is ours to remove any more.
+    /// The engine was ready: nothing is ours to remove any more. Repeating it is harmless.
     ///
     /// # Errors
-    /// When the marker cannot be removed.
+    /// When the marker cannot be moved aside.
     pub(super) fn end(state_dir: &Utf8Path) -> Result<()> {
-        files::remove_file(&state_dir.join(MARKER))?;
+        files::rename(&state_dir.join(MARKER), &state_dir.join(ENDED))?;
         Ok(())
+    }
+
+    /// Takes [`FirstStart::end`] back for good: the data may be removed whatever was done with it. Without a first start
+    /// of ours it does nothing, so what others have made stays precious.
+    ///
+    /// # Errors
+    /// When the marker cannot be read or written.
+    pub(super) fn give_up(state_dir: &Utf8Path) -> Result<()> {
+        let first = match Self::open(state_dir)? {
+            Some(first) => Some(first),
+            None => Self::read(&state_dir.join(ENDED))?,
+        };
+        let Some(first) = first else { return Ok(()) };
+        let text = serde_json::to_vec_pretty(&Self { is_given_up: true, ..first }).unwrap_or_default();
+        files::write_atomic(&state_dir.join(MARKER), &text, 0o600)?;
+        files::remove_file(&state_dir.join(ENDED))?;
+        Ok(())
+    }
+
+    /// Whether [`FirstStart::give_up`] was called.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_given_up
     }
 }
 
@@ -413,6 +443,23 @@ mod tests {
             let error = FirstStart::prepare(&room.state, &places).unwrap_err();
             assert_eq!(error.code, Code::InvalidPath, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_was_ready_can_be_given_up_and_what_others_made_cannot() {
+        let room = room();
+        FirstStart::give_up(&room.state).unwrap();
+        assert!(!FirstStart::is_marked(&room.state), "there was no first start of ours");
+        FirstStart::prepare(&room.state, &room.places()).unwrap();
+        FirstStart::end(&room.state).unwrap();
+        FirstStart::end(&room.state).unwrap();
+        assert!(!FirstStart::is_marked(&room.state));
+        FirstStart::give_up(&room.state).unwrap();
+        FirstStart::give_up(&room.state).unwrap();
+        let first = FirstStart::open(&room.state).unwrap().unwrap();
+        assert!(first.is_given_up());
+        first.clean(&room.state, None).unwrap();
+        assert!(!room.has("store") && !FirstStart::is_marked(&room.state));
     }
 
     #[test]

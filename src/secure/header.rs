@@ -55,7 +55,8 @@ impl Opened {
 
     pub(super) fn from_plain(json: &[u8], blocks: Vec<BlockHash>) -> Option<Self> {
         let raw = strict::read(json)?;
-        let RawHeader { auth, ts, uri, keys, token, session_id, sso_token: _, forward_type, forward_agent } = raw;
+        let RawHeader { auth, ts, uri, keys, token, session_id, sso_token: _, forward_type, forward_agent } =
+            raw;
         let keys = match keys.filter(|keys| !keys.is_empty()) {
             Some(keys) => Some(BodyKey::from_text(keys.expose())?),
             None => None,

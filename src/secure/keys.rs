@@ -68,7 +68,10 @@ impl AgentKey {
     }
 
     /// Every block is decrypted whatever becomes of the others; `None` when one of them was not ours.
-    pub(super) fn open_blocks<'a>(&self, blocks: impl Iterator<Item = &'a [u8]>) -> Option<Zeroizing<Vec<u8>>> {
+    pub(super) fn open_blocks<'a>(
+        &self,
+        blocks: impl Iterator<Item = &'a [u8]>,
+    ) -> Option<Zeroizing<Vec<u8>>> {
         let mut plain = Zeroizing::new(Vec::new());
         let mut is_whole = true;
         let mut buffer = Zeroizing::new(vec![0; self.block_bytes]);

@@ -27,7 +27,7 @@ mod vault;
 mod tests;
 
 pub use body::BodyKey;
-pub use compare::is_same;
+pub use compare::{is_same, sha1_hex};
 pub use decide::{Facts, Forward, HeaderKind, RouteClass, Verdict, decide};
 pub use header::{BlockHash, Opened, check_time};
 pub use keys::{AgentKey, KeyError};

@@ -67,7 +67,8 @@ impl PublicKey {
         let blocks: Vec<&[u8]> = if message.is_empty() { vec![&[]] } else { message.chunks(chunk).collect() };
         let mut sealed = Vec::with_capacity(blocks.len() * self.0.size());
         for block in blocks {
-            let encrypted = self.0.encrypt(&mut rng, Pkcs1v15Encrypt, block).map_err(|_| PublicKeyError::Encrypt)?;
+            let encrypted =
+                self.0.encrypt(&mut rng, Pkcs1v15Encrypt, block).map_err(|_| PublicKeyError::Encrypt)?;
             sealed.extend_from_slice(&encrypted);
         }
         Ok(STANDARD.encode(sealed))

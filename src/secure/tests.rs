@@ -102,7 +102,7 @@ fn judge(key: &AgentKey, seen: &mut Seen, request: &Request, identity: Identity)
         }
         Verdict::CheckToken => !opened.token.is_empty(),
         Verdict::Accept => true,
-        _ => false,
+        Verdict::CheckAgentPlainOrSealed | Verdict::ToMaster | Verdict::NoHeader | Verdict::Refuse => false,
     };
     if !is_known {
         return Outcome::Refused;
@@ -159,7 +159,11 @@ fn every_header_of_the_clients_opens() {
 #[test]
 fn accepted_vectors_are_accepted_by_the_whole_pipeline() {
     let key = own_key();
-    for request in ALL.v2_accept.iter().filter(|r| r.rsa_key == "rsa2048" && !r.name.contains("session") && !r.name.contains("upload")) {
+    for request in ALL
+        .v2_accept
+        .iter()
+        .filter(|r| r.rsa_key == "rsa2048" && !r.name.contains("session") && !r.name.contains("upload"))
+    {
         let outcome = judge(&key, &mut Seen::default(), request, Identity::ClusterAgent);
         let expected = Outcome::Accepted(request.body_plaintext.clone().map(String::into_bytes));
         assert_eq!(outcome, expected, "{}", request.name);
@@ -175,7 +179,8 @@ fn every_refused_vector_ends_as_we_said() {
         if matches!(request.name.as_str(), "replayed" | "spliced-without-duplicates") {
             assert!(matches!(judge(&key, &mut seen, first, Identity::ClusterAgent), Outcome::Accepted(_)));
         }
-        let identity = if request.name.starts_with("master-") { Identity::Master } else { Identity::ClusterAgent };
+        let identity =
+            if request.name.starts_with("master-") { Identity::Master } else { Identity::ClusterAgent };
         let outcome = judge(&key, &mut seen, request, identity);
         let expected = if request.ours.starts_with("refused after authentication") {
             Outcome::BodyRefused
@@ -208,7 +213,12 @@ fn other_sealed_values_open() {
         assert_eq!(plain.as_slice(), value.plaintext.as_bytes());
     }
     for value in &ALL.aes_values {
-        let hex = |text: &str| (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).unwrap()).collect::<Vec<u8>>();
+        let hex = |text: &str| {
+            (0..text.len())
+                .step_by(2)
+                .map(|i| u8::from_str_radix(text.get(i..i + 2).unwrap(), 16).unwrap())
+                .collect::<Vec<u8>>()
+        };
         let keys = [hex(&value.aes_key_hex), hex(&value.aes_iv_hex)].concat();
         let keys = BodyKey::from_text(&STANDARD.encode(keys)).unwrap();
         assert_eq!(keys.open(value.value.as_bytes()).unwrap(), value.plaintext.as_bytes());
@@ -268,22 +278,41 @@ F PR db: ToMaster, claim ToMaster, deliberate CheckToken
 F PR agent: ToMaster, claim ToMaster, deliberate CheckToken
 ";
     let mut found = String::new();
-    for (letter, identity) in
-        [("S", Identity::Single), ("M", Identity::Master), ("C", Identity::ClusterAgent), ("F", Identity::Follower)]
-    {
+    for (letter, identity) in [
+        ("S", Identity::Single),
+        ("M", Identity::Master),
+        ("C", Identity::ClusterAgent),
+        ("F", Identity::Follower),
+    ] {
         for (has_agent_password, knows_root) in [(false, false), (false, true), (true, false), (true, true)] {
             for (name, header) in [("db", HeaderKind::Database), ("agent", HeaderKind::Agent)] {
                 let verdict = |forward, may_claim| {
                     let class = RouteClass::Protected;
                     let header = Some(header);
-                    decide(&Facts { class, identity, has_agent_password, knows_root, header, forward, may_claim })
+                    decide(&Facts {
+                        class,
+                        identity,
+                        has_agent_password,
+                        knows_root,
+                        header,
+                        forward,
+                        may_claim,
+                    })
                 };
                 let p = if has_agent_password { 'P' } else { '.' };
                 let r = if knows_root { 'R' } else { '.' };
                 let plain = verdict(Forward::No, false);
-                assert_eq!(verdict(Forward::Automatic, false), plain, "an automatic forward is the client's request");
+                assert_eq!(
+                    verdict(Forward::Automatic, false),
+                    plain,
+                    "an automatic forward is the client's request"
+                );
                 let (claim, deliberate) = (verdict(Forward::No, true), verdict(Forward::Deliberate, false));
-                writeln!(found, "{letter} {p}{r} {name}: {plain:?}, claim {claim:?}, deliberate {deliberate:?}").unwrap();
+                writeln!(
+                    found,
+                    "{letter} {p}{r} {name}: {plain:?}, claim {claim:?}, deliberate {deliberate:?}"
+                )
+                .unwrap();
             }
         }
     }
@@ -333,7 +362,11 @@ fn who_may_set_the_agent_password() {
     assert_eq!(verdict(Identity::ClusterAgent, false, Agent, true), Verdict::Refuse);
     assert_eq!(verdict(Identity::Single, false, Agent, true), Verdict::Accept);
     assert_eq!(verdict(Identity::Single, false, Database, false), Verdict::Refuse, "W15");
-    assert_eq!(verdict(Identity::Follower, false, Database, true), Verdict::Refuse, "H8: no crash, a refusal");
+    assert_eq!(
+        verdict(Identity::Follower, false, Database, true),
+        Verdict::Refuse,
+        "H8: no crash, a refusal"
+    );
 }
 
 #[test]

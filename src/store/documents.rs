@@ -88,13 +88,14 @@ impl Store {
     /// this returns: committed no later than whatever the request commits.
     pub fn remember_blocks(&self, blocks: Vec<[u8; 32]>, expires_at: Timestamp, now: Timestamp) {
         self.inner.writer.post(move |scope| {
-            let mut insert = scope
-                .connection
-                .prepare_cached("INSERT INTO seen_block (hash, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+            let mut insert = scope.connection.prepare_cached(
+                "INSERT INTO seen_block (hash, expires_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            )?;
             for block in &blocks {
                 insert.execute(params![block.as_slice(), to_nanos(expires_at)])?;
             }
-            let mut forget = scope.connection.prepare_cached("DELETE FROM seen_block WHERE expires_at < ?1")?;
+            let mut forget =
+                scope.connection.prepare_cached("DELETE FROM seen_block WHERE expires_at < ?1")?;
             forget.execute([to_nanos(now)])?;
             Ok(())
         });

@@ -61,6 +61,19 @@ impl Store {
         &self.inner.path
     }
 
+    /// Returns once a write has gone through: the writer lives and the file takes it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.inner.writer.write(|_| Ok(())).await
+    }
+
+    /// Returns when the writer has ended, whyever: nothing can be recorded any more.
+    pub async fn ended(&self) {
+        self.inner.writer.ended().await;
+    }
+
     /// Lets the writer finish what is queued, checkpoint and end. Later writes are refused.
     pub async fn close(&self) {
         self.inner.writer.close().await;

@@ -128,6 +128,10 @@ impl Writer {
         }
     }
 
+    pub(super) async fn ended(&self) {
+        self.queue.closed().await;
+    }
+
     pub(super) async fn close(&self) {
         let (reply, done) = oneshot::channel();
         if self.send(Op::Close(reply)).is_ok() {

@@ -218,6 +218,3 @@ pub struct PasswordBody {
 impl PasswordBody {
     pub const MEMBERS: &[&str] = &["password"];
 }
-
-/// `GET /api/v1/agent/host-info`: the shape that the host room reports.
-pub type HostInfo = serde_json::Value;

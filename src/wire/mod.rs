@@ -11,6 +11,7 @@
 mod agent;
 mod body;
 mod envelope;
+mod host;
 mod ob;
 mod task;
 
@@ -18,11 +19,12 @@ mod task;
 mod tests;
 
 pub use agent::{
-    AgentBody, AgentInfo, AgentInstance, CredentialView, GitInfo, HostInfo, Info, JoinBody, LastExitView,
-    Obpilot, PasswordBody, Secret, ServerView, Status, StatusAgent,
+    AgentBody, AgentInfo, AgentInstance, CredentialView, GitInfo, Info, JoinBody, LastExitView, Obpilot,
+    PasswordBody, Secret, ServerView, Status, StatusAgent,
 };
 pub use body::{BodyError, parse};
 pub use envelope::{ApiError, Contents, Envelope};
+pub use host::HostInfo;
 pub use ob::{
     ClusterConfigBody, ForcePass, InitBody, ObClusterInfo, ObInfo, ObserverConfigBody, Plan, PlanServer,
     RootPwdBody, ScopeBody, StartBody, StopBody, TopologyServer,

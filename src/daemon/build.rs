@@ -1,0 +1,185 @@
+//! Every part of the agent, made in the order in which one needs another. Nothing answers and nothing runs yet.
+
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::DaemonError;
+use super::home::Home;
+use crate::api::{self, Door, DoorParts, Listeners};
+use crate::app::health::{self, Service};
+use crate::app::{self, App, Learned, RunState};
+use crate::clock::Clock;
+use crate::cluster::MYSQL_PORT_DEFAULT;
+use crate::config::{Config, Network};
+use crate::engine::Handle;
+use crate::flow::catalog::{Limits, Ports, register_all};
+use crate::flow::handshake;
+use crate::flow::participant::{OnlySelf, Participant};
+use crate::host::net;
+use crate::process::{self, Control};
+use crate::secure::Seen;
+use crate::sql::SeekdbSql;
+use crate::store::Store;
+use crate::tasks::Tasks;
+
+/// Relative to the home.
+const SOCKET: &str = "run/obpilot.sock";
+
+/// The parts that `run` starts, serves and stops.
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) home: Home,
+    pub(super) store: Store,
+    pub(super) engine: Handle,
+    pub(super) app: App,
+    pub(super) health: Service,
+    pub(super) control: Control,
+    pub(super) learned: watch::Sender<Learned>,
+    pub(super) door: Door,
+    pub(super) listeners: Listeners,
+    pub(super) run_state: RunState,
+    /// Cancelled first when the agent stops: waiting requests are answered with what there is.
+    pub(super) stopping: CancellationToken,
+}
+
+pub(super) async fn build(
+    config: &Config,
+    home: Home,
+    clock: Arc<dyn Clock>,
+    tasks: &Tasks,
+) -> Result<Agent, DaemonError> {
+    let state = home.ledger.state();
+    let (own, store) = (state.addr, home.keeper.store.clone());
+    let stopping = CancellationToken::new();
+
+    let control = Control::new(settings(config, &home), Arc::clone(&clock), tasks.clone());
+    let participant = Participant::new(own, Arc::new(store.clone()), Arc::clone(&clock));
+    let peers = Arc::new(OnlySelf(participant.clone()));
+    let ledger = home.ledger.clone();
+    let ports = Ports {
+        own,
+        engine: state.engine,
+        process: Arc::new(control.clone()),
+        sql: Arc::new(SeekdbSql::new(move || ledger.state().server.sql_port.unwrap_or(MYSQL_PORT_DEFAULT))),
+        peers: peers.clone(),
+        sealer: home.keeper.clone(),
+        ledger: home.ledger.clone(),
+        clock: Arc::clone(&clock),
+        keeper: handshake::Keeper::new(peers, tasks.clone()),
+        limits: limits(config),
+    };
+    let journal = Arc::new(store.clone());
+    let engine = Handle::new(own, journal, register_all(&ports), tasks.clone(), Arc::clone(&clock));
+    participant.attach(engine.clone());
+
+    let (health, health_handle) = health::new(config.engine.clone(), Arc::clone(&clock));
+    let (learned, knows) = watch::channel(Learned::default());
+    let run_state = RunState::default();
+    let app = App::new(app::Parts {
+        own,
+        home: home.path.to_string(),
+        engine: engine.clone(),
+        archive: Arc::new(store.clone()),
+        ledger: home.ledger.clone(),
+        participant,
+        ports,
+        health: health_handle,
+        clock: Arc::clone(&clock),
+        run_state: run_state.clone(),
+        started_at: clock.now(),
+        learned: knows,
+        login_turn: Arc::new(Mutex::new(())),
+        stopping: stopping.clone(),
+    });
+
+    let mut seen = Seen::default();
+    seen.restore(store.seen_blocks(clock.now()).await?);
+    let door = Door::new(DoorParts {
+        app: app.clone(),
+        key: home.keeper.agent_key(clock.now()).await?,
+        seen,
+        keep: home.keeper.clone(),
+        auth: config.auth.clone(),
+        api: config.api.clone(),
+        claimants: claimants(&config.bootstrap.allow),
+        socket_uids: socket_uids(config, &home),
+        clock,
+        tasks: tasks.clone(),
+        stopping: stopping.clone(),
+    });
+    let listeners = listen(config, &home)?;
+    Ok(Agent { home, store, engine, app, health, control, learned, door, listeners, run_state, stopping })
+}
+
+fn settings(config: &Config, home: &Home) -> process::Settings {
+    let state = home.ledger.state();
+    process::Settings {
+        kind: state.engine,
+        binary: state.binary.clone(),
+        home: home.path.clone(),
+        disk_reserve_bytes: config.engine.disk_reserve_mib << 20,
+        has_systemd_scope: config.engine.systemd_scope,
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        start: Duration::from_secs(config.engine.start_timeout_secs),
+        stop_grace: Duration::from_secs(config.engine.stop_grace_secs),
+        freeze: Duration::from_secs(config.engine.freeze_timeout_secs),
+    }
+}
+
+fn listen(config: &Config, home: &Home) -> Result<Listeners, DaemonError> {
+    let own = home.ledger.state().addr.socket();
+    let addrs = if config.agent.listen.is_empty() { vec![own] } else { config.agent.listen.clone() };
+    let socket = socket_path(config, home);
+    let is_shared = !config.socket.allow_uids.is_empty() || owner_of(home) != own_uid();
+    api::listen(&addrs, &socket, &home.state_dir, is_shared).map_err(|e| DaemonError::Listen(e.to_string()))
+}
+
+fn socket_path(config: &Config, home: &Home) -> Utf8PathBuf {
+    config.socket.path.clone().unwrap_or_else(|| home.path.join(SOCKET))
+}
+
+fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+fn owner_of(home: &Home) -> u32 {
+    std::fs::metadata(&home.path).map_or_else(|_| own_uid(), |found| found.uid())
+}
+
+/// Who may use the socket: root, the agent's own user, the owner of the home, and whom the configuration names.
+fn socket_uids(config: &Config, home: &Home) -> Vec<u32> {
+    let mut uids = vec![0, own_uid(), owner_of(home)];
+    uids.extend(&config.socket.allow_uids);
+    uids
+}
+
+/// The rules of `bootstrap.allow` as networks. They were checked when the configuration was read.
+fn claimants(allow: &[String]) -> Vec<Network> {
+    let mut networks = Vec::new();
+    for rule in allow {
+        match rule.as_str() {
+            "loopback" => {
+                let loopback: [(IpAddr, u8); 2] = [([127, 0, 0, 0].into(), 8), (IpAddr::V6(1.into()), 128)];
+                networks.extend(loopback.into_iter().filter_map(|(base, prefix)| Network::new(base, prefix)));
+            }
+            "attached" => match net::attached() {
+                Ok(attached) => networks.extend(attached),
+                Err(error) => {
+                    tracing::warn!(%error, "the networks of this host are not known; none may claim this agent")
+                }
+            },
+            rule => networks.extend(Network::parse(rule)),
+        }
+    }
+    networks
+}
