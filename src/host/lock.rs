@@ -152,26 +152,57 @@ pub fn acquire(state_dir: &Utf8Path) -> Result<AgentLock, LockError> {
 mod tests {
     use super::*;
 
+    fn home() -> (tempfile::TempDir, Utf8PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Utf8PathBuf::from_path_buf(dir.path().join("home")).unwrap();
+        (dir, home)
+    }
+
     #[test]
     fn the_second_agent_is_refused_with_the_pid_of_the_first() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(dir.path()).unwrap().join(FILE);
-        let first = acquire(&path).unwrap();
-        let refused = acquire(&path).unwrap_err();
+        let (_guard, home) = home();
+        let dir = make_state_dir(&home).unwrap();
+        assert!(holder(&home).unwrap().is_none(), "nobody has been here");
+        let first = acquire(&dir).unwrap();
+        let refused = acquire(&dir).unwrap_err();
         let own = std::process::id();
         assert!(matches!(refused, LockError::Held { pid: Some(pid), .. } if pid.cast_unsigned() == own));
         assert!(refused.to_string().contains(&own.to_string()), "{refused}");
+        assert_eq!(holder(&home).unwrap().map(|h| h.pid.cast_unsigned()), Some(own));
         drop(first);
-        assert!(path.exists(), "the file stays");
-        drop(acquire(&path).unwrap());
+        assert!(holder(&home).unwrap().is_none());
+        assert!(dir.join(FILE).exists(), "the file stays");
+        drop(acquire(&dir).unwrap());
     }
 
     #[test]
     fn what_a_dead_agent_left_in_the_file_does_not_matter() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(dir.path()).unwrap().join(FILE);
-        crate::host::files::write_atomic(&path, b"999999999999 and more text than a pid", 0o644).unwrap();
-        let _lock = acquire(&path).unwrap();
+        let (_guard, home) = home();
+        let dir = make_state_dir(&home).unwrap();
+        let path = dir.join(FILE);
+        files::write_atomic(&path, b"999999999999 and more text than a pid", 0o644).unwrap();
+        let _lock = acquire(&dir).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn the_state_directory_is_closed_to_others() {
+        let (_guard, home) = home();
+        let dir = make_state_dir(&home).unwrap();
+        files::set_mode(&dir, 0o755).unwrap();
+        assert_eq!(make_state_dir(&home).unwrap(), dir);
+        assert_eq!(std::fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn a_pid_in_the_file_that_does_not_hold_the_lock_is_not_signalled() {
+        let (_guard, home) = home();
+        let dir = make_state_dir(&home).unwrap();
+        let path = dir.join(FILE);
+        let _lock = acquire(&dir).unwrap();
+        // Process 1 is there and is not ours.
+        let other = Holder { pid: 1, path };
+        let error = other.end(Duration::from_secs(1)).await.unwrap_err();
+        assert!(error.to_string().contains("does not hold"), "{error}");
     }
 }

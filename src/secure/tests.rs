@@ -242,6 +242,7 @@ fn a_published_key_is_pkcs1_and_survives_the_vault() {
 /// The decision table, whole. S M C F: SINGLE, MASTER, CLUSTER AGENT, FOLLOWER. P: an agent password is set. R: a root
 /// password is known. "claim": the caller's address may claim.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn the_decision_table() {
     let expected = "\
 S .. db: Refuse, claim Accept, deliberate Refuse
