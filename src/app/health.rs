@@ -201,7 +201,9 @@ pub fn new(config: Engine, clock: Arc<dyn Clock>) -> (Service, Handle) {
 enum Woken {
     Ended,
     Wish(oneshot::Sender<()>),
-    /// The ledger has changed, or it is time for the next look.
+    /// The ledger has changed: what was probed before may be of another life or password.
+    Changed,
+    /// It is time for the next look.
     Look,
     Restart,
     /// A restart by policy has ended, well or not.
@@ -213,19 +215,7 @@ impl Service {
     pub async fn run(mut self, app: App, token: CancellationToken) {
         let mut ledger = app.parts.ledger.watch();
         loop {
-            let process = self.find(&app).await;
-            let known = app.parts.ledger.state().server.process.clone();
-            if let Some(gone) = known.filter(|known| process.as_ref() != Some(known)) {
-                // It ended while nobody watched, or somebody else started another one since.
-                self.ended(&app, &gone, Exit::Unknown).await;
-            }
-            match process {
-                Some(process) => self.adopt(&app, &process).await,
-                None => self.set(|health| {
-                    health.process = None;
-                    health.has_served = false;
-                }),
-            }
+            self.look(&app).await;
             let life = self.health.borrow().process.clone();
             let woken = match life {
                 Some(process) => self.watch_life(&app, &process, &mut ledger, &token).await,
@@ -238,21 +228,29 @@ impl Service {
                 Woken::Wish(reply) => {
                     let _gone = reply.send(());
                 }
-                Woken::Ended | Woken::Look => {}
+                Woken::Ended | Woken::Changed | Woken::Look => {}
             }
         }
     }
 
-    async fn find(&mut self, app: &App) -> Option<ServerProcess> {
-        match app.parts.ports.process.find().await {
-            Ok(found) => {
-                self.set(|health| health.blind = None);
-                found
-            }
-            Err(error) => {
-                self.set(|health| health.blind = Some(error.text().to_owned()));
-                None
-            }
+    /// What runs now, compared with what was known. When it cannot be told, nothing is concluded.
+    async fn look(&mut self, app: &App) {
+        let process = match app.parts.ports.process.find().await {
+            Ok(process) => process,
+            Err(error) => return self.set(|health| health.blind = Some(error.text().to_owned())),
+        };
+        self.set(|health| health.blind = None);
+        let known = app.parts.ledger.state().server.process.clone();
+        if let Some(gone) = known.filter(|known| process.as_ref() != Some(known)) {
+            // It ended while nobody watched, or somebody else started another one since.
+            self.ended(app, &gone, Exit::Unknown).await;
+        }
+        match process {
+            Some(process) => self.adopt(app, &process).await,
+            None => self.set(|health| {
+                health.process = None;
+                health.has_served = false;
+            }),
         }
     }
 
@@ -297,7 +295,7 @@ impl Service {
                 () = token.cancelled() => return Woken::Stop,
                 is_well = outcome(&mut self.restarting) => Woken::Restarted(is_well),
                 wish = self.wishes.recv() => wish.map_or(Woken::Stop, Woken::Wish),
-                changed = ledger.changed() => if changed.is_ok() { Woken::Look } else { Woken::Stop },
+                changed = ledger.changed() => if changed.is_ok() { Woken::Changed } else { Woken::Stop },
                 () = tokio::time::sleep(interval) => Woken::Look,
             };
             match woken {
@@ -309,6 +307,7 @@ impl Service {
                     let _gone = reply.send(());
                 }
                 Woken::Restarted(is_well) => self.restarted(is_well),
+                Woken::Changed => self.probed = None,
                 Woken::Look => {}
                 Woken::Ended | Woken::Restart | Woken::Stop => return woken,
             }
@@ -326,7 +325,7 @@ impl Service {
             () = token.cancelled() => Woken::Stop,
             is_well = outcome(&mut self.restarting) => Woken::Restarted(is_well),
             wish = self.wishes.recv() => wish.map_or(Woken::Stop, Woken::Wish),
-            changed = ledger.changed() => if changed.is_ok() { Woken::Look } else { Woken::Stop },
+            changed = ledger.changed() => if changed.is_ok() { Woken::Changed } else { Woken::Stop },
             () = sleep_some(restart) => Woken::Restart,
             () = tokio::time::sleep(LOOK_INTERVAL) => Woken::Look,
         }

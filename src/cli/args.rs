@@ -19,25 +19,28 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Over the options that every command takes.
+const AGENT: &str = "Which agent, and how to answer";
+
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// Home of the database; its agent is asked through the socket there
-    #[arg(long, env = "OBPILOT_HOME", global = true, value_name = "DIR")]
+    #[arg(long, env = "OBPILOT_HOME", global = true, help_heading = AGENT, value_name = "DIR")]
     pub home: Option<Utf8PathBuf>,
     /// Unix socket of the agent, where it is not in the home
-    #[arg(long, global = true, value_name = "PATH", hide_short_help = true)]
+    #[arg(long, global = true, help_heading = AGENT, value_name = "PATH", hide_short_help = true)]
     pub socket: Option<Utf8PathBuf>,
     /// Ask an agent over TCP instead, at ip:port; needs its password
-    #[arg(long, global = true, value_name = "IP:PORT")]
+    #[arg(long, global = true, help_heading = AGENT, value_name = "IP:PORT")]
     pub host: Option<String>,
     /// File with the password for --host, or for the command (first line); else OBPILOT_PASSWORD, else a prompt
-    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    #[arg(long, global = true, help_heading = AGENT, value_name = "FILE", hide_short_help = true)]
     pub password_file: Option<Utf8PathBuf>,
     /// Form of what goes to stdout
-    #[arg(long, short = None, global = true, value_enum, default_value_t = Output::Text, value_name = "FORM")]
+    #[arg(long, short = None, global = true, help_heading = AGENT, value_enum, default_value_t = Output::Text, value_name = "FORM")]
     pub output: Output,
     /// Say nothing while a task runs
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = AGENT)]
     pub quiet: bool,
 }
 
@@ -343,7 +346,7 @@ pub struct ListArgs {
     /// Only what nobody has dealt with yet
     #[arg(long, short)]
     pub unfinished: bool,
-    /// The newest so many [default: 20; 0 for all]
+    /// The newest so many; 0 for all
     #[arg(long, default_value_t = 20, value_name = "NUMBER")]
     pub last: usize,
 }

@@ -149,8 +149,14 @@ impl<'a> Follower<'a> {
         ours.is_none_or(|ours| !matches!(ours.state.as_str(), "ready" | "running" | "cancelling"))
     }
 
+    /// At rest, and everything shown that happened until then.
+    fn is_over(&self) -> bool {
+        let version = self.seen.main.obpilot.as_ref().map_or(0, |ours| ours.version);
+        self.is_at_rest() && self.after >= version
+    }
+
     async fn run(&mut self) -> Result<DagDetail, Ending> {
-        while !self.is_at_rest() {
+        while !self.is_over() {
             if self.stream().await.is_err() {
                 self.come_back().await?;
             }
@@ -164,7 +170,7 @@ impl<'a> Follower<'a> {
         let mut buffer = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
         self.read().await?;
-        while !self.is_at_rest() {
+        while !self.is_over() {
             tokio::select! {
                 chunk = events.next() => {
                     let chunk = chunk.and_then(Result::ok);
@@ -237,8 +243,13 @@ impl<'a> Follower<'a> {
 
 /// Where progress is shown: a tree that is redrawn, lines, or nowhere.
 enum Screen {
-    Tree { bars: MultiProgress, lines: Vec<ProgressBar>, tick: usize },
-    Lines,
+    Tree {
+        bars: MultiProgress,
+        lines: Vec<ProgressBar>,
+        tick: usize,
+    },
+    /// The stage that the last line belongs to.
+    Lines(String),
     Nothing,
 }
 
@@ -248,7 +259,7 @@ impl Screen {
             return Self::Nothing;
         }
         if !std::io::stderr().is_terminal() {
-            return Self::Lines;
+            return Self::Lines(String::new());
         }
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
         Self::Tree { bars, lines: Vec::new(), tick: 0 }
@@ -261,12 +272,25 @@ impl Screen {
     }
 
     /// What was said before the stream began.
-    fn replay(&self, dag: &DagDetail) {
-        let Self::Lines = self else { return };
+    fn replay(&mut self, dag: &DagDetail) {
         for node in dag.nodes.iter().flatten() {
             for text in node.sub_tasks.iter().flatten().flat_map(|sub| sub.task_logs.iter().flatten()) {
-                render::say(&format!("{} {}: {text}", stamp(), numbered(dag, &node.name)));
+                self.line(dag, &node.name, Some(text));
             }
+        }
+    }
+
+    /// A line under the name of its stage, which is said once.
+    fn line(&mut self, dag: &DagDetail, node: &str, text: Option<&str>) {
+        let Self::Lines(last) = self else { return };
+        if last != node {
+            node.clone_into(last);
+            let number =
+                dag.nodes.iter().flatten().position(|found| found.name == node).map_or(0, |at| at + 1);
+            render::say(&format!("{} [{number}/{}] {node}", stamp(), dag.max_stage));
+        }
+        if let Some(text) = text {
+            render::say(&format!("{}       {text}", stamp()));
         }
     }
 
@@ -284,22 +308,21 @@ impl Screen {
             bars.remove(&extra);
         }
         for (bar, text) in lines.iter().zip(texts) {
-            bar.set_message(text);
+            bar.set_message(render::for_terminal(&text));
         }
     }
 
-    fn event(&self, dag: &DagDetail, event: &TaskEvent) {
-        let Self::Lines = self else { return };
-        let node = numbered(dag, event.node_name.as_deref().unwrap_or_default());
+    fn event(&mut self, dag: &DagDetail, event: &TaskEvent) {
+        let Some(node) = event.node_name.as_deref() else { return };
         match event.kind.as_str() {
             "log" => {
                 let text = event.body.get("text").and_then(|t| t.as_str()).unwrap_or_default();
                 let level = event.body.get("level").and_then(|l| l.as_str()).unwrap_or("info");
                 let prefix =
                     if level == "info" { String::new() } else { format!("{}: ", level.to_uppercase()) };
-                render::say(&format!("{} {node}: {prefix}{text}", stamp()));
+                self.line(dag, node, Some(&format!("{prefix}{text}")));
             }
-            "claimed" => render::say(&format!("{} {node}", stamp())),
+            "claimed" => self.line(dag, node, None),
             _ => {}
         }
     }
@@ -307,7 +330,7 @@ impl Screen {
     fn note(&self, text: &str) {
         match self {
             Self::Tree { bars, .. } => drop(bars.println(text)),
-            Self::Lines => render::say(&format!("{} {text}", stamp())),
+            Self::Lines(_) => render::say(&format!("{} {text}", stamp())),
             Self::Nothing => {}
         }
     }
@@ -323,12 +346,7 @@ impl Screen {
     }
 }
 
-fn numbered(dag: &DagDetail, name: &str) -> String {
-    let number = dag.nodes.iter().flatten().position(|node| node.name == name).map_or(0, |at| at + 1);
-    format!("[{number}/{}] {name}", dag.max_stage)
-}
-
 fn stamp() -> String {
-    let text = crate::model::on_wire(clock::system().now());
-    text.get(11..19).unwrap_or_default().to_owned()
+    let text = render::moment(&crate::model::on_wire(clock::system().now()));
+    text.get(11..).unwrap_or_default().to_owned()
 }

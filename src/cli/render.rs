@@ -1,24 +1,27 @@
 //! Text for people: tables, a task, a failure that explains itself. Data to stdout, the rest to stderr.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::Write as _;
+use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::exit::Ending;
 use super::tree::{self, Line, Mark, Seen, agent_of, human};
 use crate::clock;
+use crate::model::Timestamp;
 use crate::wire::{DagDetail, FailureView, Info, ObInfo, Plan, Status, SubTaskDetail};
 
 /// Data. A reader that has gone is no error.
 pub(super) fn out(text: &str) {
-    let mut stdout = std::io::stdout().lock();
+    let mut stdout = anstream::stdout().lock();
     drop(writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()));
 }
 
 /// Everything else.
 pub(super) fn say(text: &str) {
-    drop(writeln!(std::io::stderr().lock(), "{}", text.trim_end()));
+    drop(writeln!(anstream::stderr().lock(), "{}", text.trim_end()));
 }
 
 pub(super) fn json(value: &impl serde::Serialize) {
@@ -42,11 +45,35 @@ const YELLOW: &str = "33";
 const CYAN: &str = "36";
 const DIM: &str = "2";
 
-/// Colour on a terminal, unless NO_COLOR says otherwise.
+/// Colour; the streams leave it out where there is no terminal, or NO_COLOR is set.
 fn paint(text: &str, colour: &str) -> String {
-    let is_wanted =
-        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    if is_wanted { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
+    format!("\u{1b}[{colour}m{text}\u{1b}[0m")
+}
+
+/// A line for the redrawn tree, which is written past our streams.
+pub(super) fn for_terminal(text: &str) -> String {
+    match anstream::AutoStream::choice(&std::io::stderr()) {
+        anstream::ColorChoice::Never => anstream::adapter::strip_str(text).to_string(),
+        anstream::ColorChoice::Auto | anstream::ColorChoice::AlwaysAnsi | anstream::ColorChoice::Always => {
+            text.to_owned()
+        }
+    }
+}
+
+/// A moment of the API in the terminal's own time zone, to the second.
+pub(super) fn moment(on_wire: &str) -> String {
+    let local = |at: Timestamp| at.to_zoned(TimeZone::system()).strftime("%F %T").to_string();
+    on_wire.parse().map_or_else(|_| on_wire.to_owned(), local)
+}
+
+/// The same, with how long ago that was.
+fn since(on_wire: &str) -> String {
+    let ago =
+        on_wire.parse().ok().and_then(|at| Duration::try_from(clock::system().now().duration_since(at)).ok());
+    match ago {
+        Some(ago) => format!("{}, {} ago", moment(on_wire), human(ago)),
+        None => moment(on_wire),
+    }
 }
 
 /// Rows under a header, columns as wide as they need to be.
@@ -92,18 +119,27 @@ pub(super) fn tree(seen: &Seen) -> String {
     seen.lines(now).iter().map(|l| line(l, 0) + "\n").collect()
 }
 
+/// In words of ours. A part that its coordinator ended was not passed by a human.
+fn state(dag: &DagDetail) -> String {
+    let Some(ours) = &dag.obpilot else { return dag.state.clone() };
+    match ours.state.as_str() {
+        "passed" if ours.part_of.is_some() => "released".to_owned(),
+        state => state.replace('_', " "),
+    }
+}
+
 /// The head of a task: what, which, how far, since when.
 pub(super) fn dag_head(dag: &DagDetail) -> String {
     let ours = dag.obpilot.as_ref();
-    let state = ours.map_or_else(|| dag.state.clone(), |ours| ours.state.replace('_', " "));
-    let mut text = format!("{}  {}  {state}, stage {} of {}", dag.name, dag.id, dag.stage, dag.max_stage);
+    let mut text =
+        format!("{}  {}  {}, stage {} of {}", dag.name, dag.id, state(dag), dag.stage, dag.max_stage);
     if dag.operator != "RUN" {
         write!(text, ", {}", dag.operator).expect("writing to a string");
     }
     if ours.is_some_and(|ours| ours.holds_lock) {
         text.push_str(", holds the lock");
     }
-    write!(text, "\n  since {}", dag.start_time).expect("writing to a string");
+    write!(text, "\n  since {}", since(&dag.start_time)).expect("writing to a string");
     text
 }
 
@@ -112,16 +148,14 @@ pub(super) fn dag_in_full(seen: &Seen, with_records: bool) -> String {
     let mut text = dag_head(&seen.main) + "\n" + &tree(seen);
     for node in seen.main.nodes.iter().flatten().filter(|_| with_records) {
         for sub in node.sub_tasks.iter().flatten().filter(|sub| sub.task_logs.is_some()) {
-            writeln!(text, "\n{} on {}, executed {} times", node.name, agent_of(sub), sub.execute_times)
+            writeln!(text, "\n{} on {}{}", node.name, agent_of(sub), executed(sub.execute_times))
                 .expect("writing to a string");
             for log in sub.task_logs.iter().flatten() {
                 writeln!(text, "  {log}").expect("writing to a string");
             }
         }
     }
-    if let Some(main) =
-        seen.main.additional_data.as_ref().and_then(|d| d.get("main_dag_id")).and_then(Value::as_str)
-    {
+    if let Some(main) = seen.main.obpilot.as_ref().and_then(|ours| ours.part_of.as_ref()) {
         writeln!(text, "\npart of task {main}").expect("writing to a string");
     }
     for (agent, id) in seen.part_ids() {
@@ -130,13 +164,17 @@ pub(super) fn dag_in_full(seen: &Seen, with_records: bool) -> String {
     text + &next_commands(&seen.main)
 }
 
+/// Worth a word when it was more than once.
+fn executed(times: u32) -> String {
+    if times > 1 { format!(", executed {times} times") } else { String::new() }
+}
+
 pub(super) fn dag_list(dags: &[DagDetail]) -> String {
     let rows: Vec<_> = dags
         .iter()
         .map(|dag| {
-            let state = dag.obpilot.as_ref().map_or_else(|| dag.state.clone(), |o| o.state.replace('_', " "));
             let stage = format!("{}/{}", dag.stage, dag.max_stage);
-            vec![dag.id.clone(), dag.name.clone(), state, stage, dag.start_time.clone()]
+            vec![dag.id.clone(), dag.name.clone(), state(dag), stage, moment(&dag.start_time)]
         })
         .collect();
     table(&["ID", "NAME", "STATE", "STAGE", "SINCE"], &rows)
@@ -243,7 +281,7 @@ pub(super) fn status(info: &Info, status: &Status) -> String {
         rows.push(("zone", info.zone.clone()));
     }
     let pid = server.pid.map_or(String::new(), |pid| format!(", process {pid}"));
-    let since = server.started_at.as_ref().map_or(String::new(), |at| format!(" since {at}"));
+    let since = server.started_at.as_ref().map_or(String::new(), |at| format!(" since {}", since(at)));
     rows.push((info.engine.as_str(), format!("{}{pid}{since}", server.state)));
     if !info.ob_version.is_empty() {
         rows.push(("version", info.ob_version.clone()));
@@ -256,13 +294,19 @@ pub(super) fn status(info: &Info, status: &Status) -> String {
     }
     if let Some(exit) = &server.last_exit {
         let asked = if exit.unexpected { ", nobody had asked for it" } else { "" };
-        rows.push(("last exit", format!("process {} {} at {}{asked}", exit.pid, exit.how, exit.at)));
+        rows.push(("last exit", format!("process {} {} at {}{asked}", exit.pid, exit.how, moment(&exit.at))));
     }
     if let Some(policy) = &server.policy {
         rows.push(("policy", policy.clone()));
     }
     let credential = &status.obpilot.credential;
-    rows.push(("password", credential.state.to_lowercase()));
+    if info.identity != "SINGLE" {
+        let known = match credential.state.as_str() {
+            "UNKNOWN" => "not known while the database does not answer".to_owned(),
+            state => state.to_lowercase(),
+        };
+        rows.push(("password", known));
+    }
     if let Some(hint) = &credential.hint {
         rows.push(("", hint.clone()));
     }

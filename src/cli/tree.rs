@@ -139,12 +139,14 @@ fn span(start: &str, end: &str, state: &str, now: Timestamp) -> Option<Duration>
     Duration::try_from(end.duration_since(start)).ok()
 }
 
-/// `4 ms`, `1.3 s`, `2 min 05 s`.
+/// `4 ms`, `1.3 s`, `2 min 05 s`, `3 h 07 min`, `12 d 04 h`.
 pub(super) fn human(span: Duration) -> String {
     let millis = span.as_millis();
     match millis {
         0..1_000 => format!("{millis} ms"),
         1_000..60_000 => format!("{}.{} s", millis / 1_000, millis % 1_000 / 100),
-        _ => format!("{} min {:02} s", millis / 60_000, millis / 1_000 % 60),
+        60_000..3_600_000 => format!("{} min {:02} s", millis / 60_000, millis / 1_000 % 60),
+        3_600_000..86_400_000 => format!("{} h {:02} min", millis / 3_600_000, millis / 60_000 % 60),
+        _ => format!("{} d {:02} h", millis / 86_400_000, millis / 3_600_000 % 24),
     }
 }

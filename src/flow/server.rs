@@ -142,10 +142,10 @@ pub(super) async fn start(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Resu
     let server = match ports.process.find().await? {
         Some(server) => server,
         None => {
-            ctx.info(if launch.is_first { "starting it for the first time" } else { "starting" });
-            let server = ports.process.spawn(launch, ctx).await?;
-            ctx.info(&format!("process {} runs", server.pid));
-            server
+            if launch.is_first {
+                ctx.info("starting it for the first time");
+            }
+            ports.process.spawn(launch, ctx).await?
         }
     };
     ctx.save_note(Noted { process: server.clone() }).await?;
@@ -160,10 +160,7 @@ pub(super) async fn start(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Resu
 async fn wait_ready(ports: &Ports, ctx: &StepCtx, server: &ServerProcess) -> Result<()> {
     ctx.log_wait(&format!("process {} to listen", server.pid), ports.limits.start);
     match tokio::time::timeout(ports.limits.start, ports.process.ready(server, ctx)).await {
-        Ok(Ok(())) => {
-            ctx.info("it listens");
-            Ok(())
-        }
+        Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => {
             // It has ended, so this answers at once.
             let exit = ports.process.exited(server).await;

@@ -48,6 +48,9 @@ pub struct TaskView {
     pub holds_lock: bool,
     /// Nothing is left to be done about it.
     pub finished: bool,
+    /// The task that this one is an agent's part of.
+    #[serde(rename = "partOf", default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -231,6 +234,7 @@ fn task_view(detail: &Detail) -> TaskView {
         operators: allowed(snapshot).into_iter().map(|op| op.text().to_owned()).collect(),
         holds_lock: snapshot.holds_lock,
         finished: snapshot.is_finished(),
+        part_of: snapshot.definition.main_dag.clone(),
     }
 }
 
