@@ -1,6 +1,6 @@
 //! Crash points: places where the test build can be told to die as if by `kill -9`.
 //!
-//! Purpose: the crash-point matrix (`tests/proc/crash.rs`) runs every flow once per point that the flow reaches:
+//! Purpose: the crash-point matrix (`tests/crash`) runs every flow once per point that the flow reaches:
 //! after every commit and before every effect on the world. A run with `OBPILOT_CRASH_TRACE=<file>` appends
 //! `<point> <n>` for each point reached; a run with `OBPILOT_CRASH=<point>:<n>` kills the process at exactly that one.
 //!

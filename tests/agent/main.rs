@@ -1,0 +1,7 @@
+//! The agent as others see it: a real process, real requests, and where a database runs, the real engine.
+#![allow(clippy::disallowed_methods, reason = "tests start processes and make clients")]
+
+#[path = "../rig/mod.rs"]
+mod rig;
+
+mod life;
