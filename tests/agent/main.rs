@@ -1,5 +1,5 @@
 //! The agent as others see it: a real process, real requests, and where a database runs, the real engine.
-#![allow(clippy::disallowed_methods, reason = "tests start processes and make clients")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests start processes and make clients")]
 
 #[path = "../rig/mod.rs"]
 mod rig;

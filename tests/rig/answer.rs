@@ -141,14 +141,18 @@ impl Door {
         };
         match tokio::time::timeout(LIMIT, look).await {
             Ok(answer) => answer,
-            Err(_) => panic!("task {id} is not as wanted: {}", self.get(&format!("/api/v1/task/dag/{id}")).await.text),
+            Err(_) => panic!(
+                "task {id} is not as wanted: {}",
+                self.get(&format!("/api/v1/task/dag/{id}")).await.text
+            ),
         }
     }
 
     /// Waits until the status is as wanted: by the event stream, which tells every change.
     pub async fn until_status(&self, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let look = async {
-            let mut events = self.request("GET", "/api/v1/task/events", None).timeout(LIMIT).send().await.unwrap();
+            let mut events =
+                self.request("GET", "/api/v1/task/events", None).timeout(LIMIT).send().await.unwrap();
             loop {
                 let status = self.get("/api/v1/status").await.data();
                 if is_wanted(&status) {

@@ -50,7 +50,14 @@ impl Home {
 
     /// At a place that the test made.
     pub fn at(path: PathBuf) -> Self {
-        Self { path, port: free_port(), mysql_port: free_port(), args: Vec::new(), env: Vec::new(), _dir: None }
+        Self {
+            path,
+            port: free_port(),
+            mysql_port: free_port(),
+            args: Vec::new(),
+            env: Vec::new(),
+            _dir: None,
+        }
     }
 
     pub fn address(&self) -> String {
@@ -151,7 +158,9 @@ impl Home {
             let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
             let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
             cwd.is_ok_and(|cwd| cwd.starts_with(&home))
-                && exe.is_ok_and(|exe| exe.file_name().is_some_and(|name| name.to_string_lossy().contains("seekdb")))
+                && exe.is_ok_and(|exe| {
+                    exe.file_name().is_some_and(|name| name.to_string_lossy().contains("seekdb"))
+                })
         };
         pids.filter(is_here).collect()
     }

@@ -2,7 +2,14 @@
 //!
 //! Invariant: every wait has a limit and ends by an event (readiness by `NOTIFY_SOCKET`, the end of a process by its
 //! handle, the end of a task by a watch); whatever a home started is killed when the home is dropped.
-#![allow(dead_code, unused_imports, unreachable_pub, clippy::disallowed_methods, reason = "each test binary uses a part of it; tests start processes")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "each test binary uses a part of it; tests start processes"
+)]
 
 mod answer;
 mod home;
