@@ -66,15 +66,10 @@ codes! {
     TooManyRequests "Request.TooMany" 429 NONE, "too many failed attempts", "失败次数过多";
     Busy "Request.Busy" 503 NONE, "the agent is at its limit", "代理已达上限";
     HeaderNotFound "Request.Header.NotFound" 400 NONE, "no authentication header", "缺少认证请求头";
-    AesKeyNotFound "Request.AESKey.NotFound" 400 NONE, "no key to seal the answer with", "缺少用于加密应答的密钥";
     QueryIllegal "Request.Query.Param.Illegal" 400 NONE, "a query parameter is not usable", "查询参数不合法";
     UriMismatch "Security.Authentication.Header.UriMismatch" 401 AUTH, "the header was made for another target", "请求头与请求路径不符";
     AuthExpired "Security.Authentication.Expired" 401 AUTH, "the header has expired", "请求头已过期";
     AuthTimestamp "Security.Authentication.Timestamp.Invalid" 401 AUTH, "the header's time is not usable", "请求头时间戳无效";
-    WrongRootPassword "Security.Authentication.IncorrectOceanbasePassword" 401 AUTH, "wrong password of root@sys", "root@sys 密码错误";
-    WrongAgentPassword "Security.Authentication.IncorrectAgentPassword" 401 AUTH, "wrong agent password", "代理密码错误";
-    UseAgentPassword "Security.Authentication.WithAgentPassword" 401 AUTH, "use the agent password here", "此处须使用代理密码";
-    UseRootPassword "Security.Authentication.WithOceanBasePassword" 401 AUTH, "use the database password here", "此处须使用数据库密码";
     UserDenied "Security.User.PermissionDenied" 401 NONE, "this user may not use the socket", "该用户无权使用套接字";
     TaskNotFound "Task.NotFound" 404 NONE, "no such task", "任务不存在";
     GenericIdInvalid "Task.GenericID.Invalid" 400 NONE, "not a task id", "任务 ID 不合法";
@@ -94,7 +89,6 @@ codes! {
     NodePassNotAllowed "Task.Node.Operator.PassNotAllowed" 400 NONE, "this node cannot be passed", "该节点不允许跳过";
     ExecuteTimeout "Task.Dag.ExecuteTimeout" 500 NONE, "the deadline of the step has passed", "步骤超时";
     CancelTimeout "Task.Dag.CancelTimeout" 500 NONE, "the task did not stop in time", "取消任务超时";
-    SubDagsNotCreated "Task.SubDag.NotAllCreated" 500 NONE, "not every agent could prepare", "部分代理未能创建子任务";
     SubDagsNotReady "Task.SubDag.NotAllReady" 500 NONE, "not every agent became ready", "部分代理未就绪";
     SubDagsNotAdvanced "Task.SubDag.NotAllAdvanced" 500 NONE, "not every agent could be told to go", "部分代理未能推进";
     SubDagsNotSucceeded "Task.SubDag.NotAllSucceed" 500 NONE, "not every agent succeeded", "部分代理执行失败";

@@ -19,7 +19,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("cluster", &["model", "error", "clock", "config", "engine::port"], &["camino"]),
     ("flow", &["model", "error", "clock", "tasks", "crash", "config", "cluster", "engine"], &[]),
     ("app", &["model", "error", "clock", "tasks", "config", "cluster", "engine", "flow", "secure"], &[]),
-    ("wire", &["model", "error", "engine"], &["utoipa"]),
+    ("wire", &["model", "error", "engine", "host::facts", "host::memory"], &["utoipa"]),
     (
         "secure",
         &["model", "error", "clock", "config"],
@@ -30,7 +30,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     (
         "process",
         &["model", "error", "clock", "tasks", "crash", "config", "flow::ports", "host"],
-        &["nix", "rustix", "procfs", "camino"],
+        &["nix", "rustix", "procfs", "camino", "jiff", "tempfile"],
     ),
     (
         "host",
@@ -45,9 +45,9 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     (
         "cli",
         &["model", "error", "clock", "config", "wire", "secure", "store", "host", "api::document"],
-        &["clap", "clap_complete", "indicatif", "reqwest", "camino", "nix", "anyhow"],
+        &["clap", "clap_complete", "indicatif", "anstream", "reqwest", "camino", "nix", "anyhow", "jiff"],
     ),
-    ("daemon", &["*"], &["camino", "sd_notify", "nix", "rustix", "actix_web"]),
+    ("daemon", &["*"], &["camino", "sd_notify", "nix", "rustix", "actix_web", "zeroize"]),
     ("main", &["cli", "daemon"], &[]),
     ("lib", &["*"], &[]),
 ];

@@ -33,6 +33,7 @@
 //! it is spelled for clients (`wire`).
 
 pub mod event;
+mod handle;
 pub mod operate;
 pub mod plan;
 pub mod port;
@@ -49,11 +50,11 @@ mod worker;
 mod tests;
 
 pub use event::{Event, Failure};
+pub use handle::{Handle, Submission, SubmitError};
 pub use operate::{Refused, allowed, operate, pass_node};
 pub use plan::plan;
 pub use recover::recover;
 pub use registry::Registry;
-pub use run::{Handle, Submission, SubmitError};
 pub use snapshot::{Node, Snapshot, SubTask};
 pub use state::{DagState, Heading, NodeState, Operator, SubTaskState};
 pub use step::{Outcome, Step, StepCtx, StepSpec};
