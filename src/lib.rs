@@ -1,4 +1,46 @@
-//! obpilot: an agent beside every OceanBase server process.
+//! obpilot: an agent that runs beside every OceanBase server process and operates it, durably.
+//!
+//! # One request, through the house
+//!
+//! `POST /api/v1/ob/start` with scope GLOBAL:
+//!
+//! 1. [`api`] accepts the connection, matches a row of its route table, has [`secure`] open and judge the sealed header,
+//!    and parses the body into a [`wire`] type. What fails here ends in one envelope with a code of [`error`].
+//! 2. [`app`] decides what the request means: scope, identity, rules, a held lock. It takes the flow's template and
+//!    submits it to the engine.
+//! 3. [`engine`] commits the DAG through its port, which [`store`] implements on SQLite. Only then does the caller hear
+//!    "accepted". Then the engine plans, commits what comes next, and runs the steps it has claimed.
+//! 4. [`flow`] is what the steps do. The main DAG talks to every agent in scope (here: this one) in four words, PREPARE,
+//!    GO, WATCH and END ([`flow::handshake`]); the agent's own part is a sub-DAG under its maintenance lock
+//!    ([`flow::participant`]), which starts the server ([`flow::server`]).
+//! 5. Steps act through ports ([`flow::ports`]): [`process`] starts, watches and stops the database process, with
+//!    [`host`] for what the machine can tell; [`sql`] speaks to the database.
+//! 6. Every transition and every line of the steps' record is an event in the store. Those who watch, a long poll, the
+//!    event stream, the command line's live tree ([`cli`]), see it when it is committed.
+//!
+//! Kill the agent at any instant: at the next start [`daemon`] opens the store, the engine takes up every unfinished DAG
+//! where its events end, each step looks first whether its goal is true already, and the database process, which never
+//! noticed, is found again by its identity.
+//!
+//! # The rooms
+//!
+//! | room | what it is | it may not |
+//! |---|---|---|
+//! | [`model`], [`error`] | nouns and their rules; the public errors | know anybody |
+//! | [`engine`] | the pure state machine of DAGs and its asynchronous shell | know SQL, HTTP, what steps do |
+//! | [`cluster`] | who we are and what is configured; which identity may do what | do IO |
+//! | [`flow`] | the operations, as steps over ports | name an adapter |
+//! | [`app`] | use cases: check in order, then answer or submit | know HTTP |
+//! | [`wire`] | the shapes of v1, as clients know them | decide |
+//! | [`secure`] | sealed requests, who may call, secrets at rest | do IO |
+//! | [`store`] | SQLite: one writer, many readers | leak a SQL type |
+//! | [`sql`], [`process`], [`host`] | the database's SQL port, its process, the machine | decide |
+//! | [`api`], [`cli`] | the two doors: HTTP, and the command line, which is its client | know the engine's inside |
+//! | [`daemon`] | builds all of it, starts and stops it in order | decide |
+//!
+//! [`clock`], [`tasks`], [`crash`], [`config`] and [`telemetry`] serve everybody: time as a parameter, spawned work whose
+//! failure means something, kills for the crash matrix, settings, the log. `tests/tidy.rs` holds the walls; the reasons
+//! stand in `docs/architecture.md`.
 
 pub mod api;
 pub mod app;

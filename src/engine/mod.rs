@@ -4,8 +4,8 @@
 //! sub-tasks). Every change of state is an [`Event`], committed before anything is done because of it, so that a
 //! kill at any instant loses nothing.
 //!
-//! How it decides: [`plan`] looks at one [`Snapshot`] and says which events come next; [`operate`] does the same
-//! for an operator's wish, or refuses; [`recover`] for a snapshot found at start. All three are pure. The one way
+//! How it decides: [`plan()`] looks at one [`Snapshot`] and says which events come next; [`operate()`] does the same
+//! for an operator's wish, or refuses; [`recover()`] for a snapshot found at start. All three are pure. The one way
 //! a state changes is [`Snapshot::apply`], used by the live run, by recovery and by the tests that replay logs.
 //! [`run`] is the thin asynchronous shell: commit the events, start the steps they claim, wait for what happens.
 //!

@@ -3,7 +3,7 @@
 //!
 //! Purpose: scheme v2 of OBShell (`security.md` §2) on the server's side (`header`, `body`) and on the client's (`seal`);
 //! the decision table of callers (`decide`); what keeps the scheme safe although it is old (`replay`, `limit`, one
-//! [`refusal`]); and the vault.
+//! [`refusal()`]); and the vault.
 //!
 //! Invariant: everything done with a private key is done by aws-lc-rs; crate `rsa` touches public keys only. Whoever is
 //! not known yet gets one and the same refusal, after the same work.
