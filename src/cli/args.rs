@@ -220,8 +220,6 @@ pub struct ClusterSettings {
         long = "rootpassword",
         alias = "rp",
         alias = "root-password",
-        env = "OBPILOT_ROOT_PASSWORD",
-        hide_env_values = true,
         value_name = "PASSWORD"
     )]
     pub root_password: Option<String>,

@@ -9,6 +9,9 @@ use super::args::{ClusterSettings, Global};
 use super::exit::{Ending, Exit};
 use crate::model::Password;
 
+/// In the environment. A variable and no flag: it says which password, not that one is to be set now.
+const ROOT_PASSWORD: &str = "OBPILOT_ROOT_PASSWORD";
+
 /// The password for `--host`.
 pub(super) fn for_host(global: &Global, host: &str) -> Result<Password, Ending> {
     if let Some(file) = &global.password_file {
@@ -28,6 +31,9 @@ pub(super) fn for_root(settings: &ClusterSettings) -> Result<Option<Password>, E
     if let Some(text) = &settings.root_password {
         return Ok(Some(Password::new(text.clone())));
     }
+    if let Ok(text) = std::env::var(ROOT_PASSWORD) {
+        return Ok(Some(Password::new(text)));
+    }
     if !std::io::stdin().is_terminal() {
         return Ok(None);
     }
@@ -43,7 +49,7 @@ pub(super) fn of_root(file: Option<&Utf8Path>) -> Result<Password, Ending> {
     if let Some(file) = file {
         return from_file(file);
     }
-    if let Ok(text) = std::env::var("OBPILOT_ROOT_PASSWORD") {
+    if let Ok(text) = std::env::var(ROOT_PASSWORD) {
         return Ok(Password::new(text));
     }
     ask("Password of root@sys: ")

@@ -346,6 +346,10 @@ impl Actor {
             deliver(&sender, Msg::Finished { at, attempt, ended: Ended::Failed((&error).into()) });
             return;
         };
+        if is_resumed {
+            let text = "the agent ended while this step ran; started again, it goes on from what it finds";
+            self.log(at, Level::Warn, text.to_owned());
+        }
         let deadline = self.remaining(at);
         let ctx = Arc::new(self.context(at, token, is_resumed));
         self.shared.tasks.spawn(Kind::helper("step"), async move {

@@ -163,6 +163,15 @@ impl StepCtx {
         self.notes.save(to_value(note)?).await
     }
 
+    /// For a step that only waits here: a cancel ends it at once. What is dropped half way must be harmless.
+    ///
+    /// # Errors
+    /// Those of the future, and that it was cancelled.
+    pub async fn waiting<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        let ended = self.token.run_until_cancelled(future).await;
+        ended.unwrap_or_else(|| Err(Error::unexpected("the waiting was cancelled")))
+    }
+
     pub fn log(&self, level: Level, text: impl Into<String>) {
         self.log_with(level, text, Value::Null);
     }

@@ -156,7 +156,7 @@ async fn prepared(ports: &Ports, ctx: &StepCtx, agent: AgentAddr) -> Result<()> 
     let mut since = EventId(0);
     let look = async {
         loop {
-            let view = ports.peers.watch(agent, &ctx.dag_ref, since, LOOK).await?;
+            let view = ctx.waiting(ports.peers.watch(agent, &ctx.dag_ref, since, LOOK)).await?;
             since = view.version;
             match view.progressed {
                 Progressed::Preparing => {}
@@ -267,8 +267,14 @@ impl Advance {
     }
 }
 
+/// How far an agent's record was copied: what a step that was interrupted goes on from.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Copied {
+    until: EventId,
+}
+
 /// `Wait for all agents to execute tasks successfully`, once per agent: follows its record into this one and ends with
-/// its outcome. Lines that were copied before a crash are copied again; nothing else repeats.
+/// its outcome. How far it has copied is noted beside the next look; a crash between the two repeats one look's lines.
 #[derive(Debug)]
 struct Wait(Ports);
 
@@ -281,10 +287,9 @@ impl Step for Wait {
         Box::pin(async move {
             let params: Params = ctx.params()?;
             let _held = self.0.keeper.hold(&ctx.dag_ref, &params.agents);
-            let mut since = EventId(0);
+            let mut since = ctx.note::<Copied>().map_or(EventId(0), |copied| copied.until);
+            let mut view = self.look(ctx, since, Duration::ZERO).await?;
             loop {
-                let view = self.0.peers.watch(ctx.agent, &ctx.dag_ref, since, LOOK).await?;
-                since = view.version;
                 copy_lines(ctx, &view);
                 match view.progressed {
                     Progressed::Preparing | Progressed::Prepared | Progressed::Running => {}
@@ -296,8 +301,21 @@ impl Step for Wait {
                         return Err(Error::new(Code::SubDagsNotSucceeded, text));
                     }
                 }
+                let until = view.version.max(since);
+                let noted = async {
+                    if until > since { ctx.save_note(Copied { until }).await } else { Ok(()) }
+                };
+                let (noted, next) = tokio::join!(noted, self.look(ctx, until, LOOK));
+                noted?;
+                (since, view) = (until, next?);
             }
         })
+    }
+}
+
+impl Wait {
+    async fn look(&self, ctx: &StepCtx, since: EventId, wait: Duration) -> Result<PeerView> {
+        ctx.waiting(self.0.peers.watch(ctx.agent, &ctx.dag_ref, since, wait)).await
     }
 }
 

@@ -159,8 +159,10 @@ pub(super) async fn start(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Resu
 
 async fn wait_ready(ports: &Ports, ctx: &StepCtx, server: &ServerProcess) -> Result<()> {
     ctx.log_wait(&format!("process {} to listen", server.pid), ports.limits.start);
-    match tokio::time::timeout(ports.limits.start, ports.process.ready(server, ctx)).await {
+    let ready = ctx.waiting(ports.process.ready(server, ctx));
+    match tokio::time::timeout(ports.limits.start, ready).await {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if ctx.token.is_cancelled() => Err(error),
         Ok(Err(error)) => {
             // It has ended, so this answers at once.
             let exit = ports.process.exited(server).await;
@@ -199,7 +201,7 @@ impl Step for Serve {
 
 pub(super) async fn serve(ports: &Ports, ctx: &StepCtx) -> Result<()> {
     let limit = ports.limits.start.min(LOGIN_LIMIT);
-    let served = tokio::time::timeout(limit, async {
+    let served = async {
         loop {
             let password = ports.ledger.root_password();
             match ports.sql.serving(&password).await {
@@ -210,13 +212,14 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx) -> Result<()> {
             // The server announces this step nowhere; it follows the listening within a moment.
             tokio::time::sleep(SERVING_LOOK).await;
         }
-    });
-    match served.await {
+    };
+    match tokio::time::timeout(limit, ctx.waiting(served)).await {
         Ok(Ok(())) => {
             let version = ports.sql.version(&ports.ledger.root_password()).await?;
             ctx.info(&format!("it serves, version {version}"));
             ports.ledger.change(Change::ServerVersion(version), &ctx.dag_ref).await
         }
+        Ok(Err(error)) if ctx.token.is_cancelled() => Err(error),
         Ok(Err(refused)) => {
             ctx.warn(&format!("it listens, but its serving could not be verified: {refused}"));
             Ok(())
@@ -288,7 +291,11 @@ async fn stop_as(ports: &Ports, ctx: &StepCtx, server: &ServerProcess, how: Stop
         }
         StopHow::Kill => ctx.info(&format!("killing process {}", server.pid)),
     }
-    let StopReport { signals, exit, took_millis } = ports.process.stop(server, how, ctx).await?;
+    let stopped = ctx.waiting(ports.process.stop(server, how, ctx)).await;
+    if stopped.is_err() && ctx.token.is_cancelled() {
+        ctx.warn(&format!("process {} was signalled before the cancel and may end all the same", server.pid));
+    }
+    let StopReport { signals, exit, took_millis } = stopped?;
     record_exit(ports, ctx, server, exit).await?;
     let signals = if signals.is_empty() { "nothing sent".to_owned() } else { signals.join(", ") };
     ctx.info(&format!("process {} {exit} after {took_millis} ms ({signals})", server.pid));
