@@ -216,12 +216,7 @@ pub struct ClusterSettings {
     #[arg(long = "cluster_id", alias = "cluster-id", short = 'i', value_name = "NUMBER")]
     pub cluster_id: Option<i64>,
     /// Password of root@sys; seen by others in the process list, so rather --rootpassword-file, OBPILOT_ROOT_PASSWORD or the prompt
-    #[arg(
-        long = "rootpassword",
-        alias = "rp",
-        alias = "root-password",
-        value_name = "PASSWORD"
-    )]
+    #[arg(long = "rootpassword", alias = "rp", alias = "root-password", value_name = "PASSWORD")]
     pub root_password: Option<String>,
     /// File with the password of root@sys (first line)
     #[arg(

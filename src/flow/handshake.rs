@@ -302,9 +302,8 @@ impl Step for Wait {
                     }
                 }
                 let until = view.version.max(since);
-                let noted = async {
-                    if until > since { ctx.save_note(Copied { until }).await } else { Ok(()) }
-                };
+                let noted =
+                    async { if until > since { ctx.save_note(Copied { until }).await } else { Ok(()) } };
                 let (noted, next) = tokio::join!(noted, self.look(ctx, until, LOOK));
                 noted?;
                 (since, view) = (until, next?);

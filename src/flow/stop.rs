@@ -58,7 +58,8 @@ impl Step for Freeze {
             let limit = self.0.limits.freeze;
             ctx.log_wait("the checkpoint to pass the freeze", limit);
             let password = self.0.ledger.root_password();
-            let frozen = tokio::time::timeout(limit, ctx.waiting(self.0.sql.minor_freeze(&password, ctx))).await;
+            let frozen =
+                tokio::time::timeout(limit, ctx.waiting(self.0.sql.minor_freeze(&password, ctx))).await;
             frozen.unwrap_or_else(|_| {
                 let text = format!(
                     "the checkpoint did not pass the freeze within {} s; RETRY freezes again, PASS of this node \

@@ -1,0 +1,89 @@
+# obpilot. `make demo` shows it, `make test` proves it; `make help` lists the rest.
+#
+# Needs a Rust toolchain (1.95), gcc, make, python3 with pip. Everything else is fetched into build/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The real engine: what PyPI offers as pylibseekdb holds the seekdb executable.
+ENGINE_PACKAGE := pylibseekdb==1.4.0.post1
+ENGINE := build/engine/pylibseekdb/seekdb
+# OBShell's own client, which the tests drive unpatched.
+SDK_PACKAGE := obshell==0.0.9
+SDK := build/python/obshell/__init__.py
+DENY_VERSION := 0.20.2
+DENY := build/tools/bin/cargo-deny
+
+# What /api/v1/git-info tells of a release build; empty outside a checkout.
+build figures: export OBPILOT_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+build figures: export OBPILOT_BRANCH := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
+build figures: export OBPILOT_COMMIT_TIME := $(shell git log -1 --format=%cI 2>/dev/null)
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+.PHONY: demo
+demo: build engine ## Everything set up, and the main job seen running; HOLD=1 leaves it running
+	@tests/demo.sh
+
+.PHONY: test
+test: check engine sdk ## Everything set up, and every test passed
+	cargo test --locked
+	cargo test --locked --features crash-points --test crash -- --nocapture
+	@$(MAKE) figures
+
+.PHONY: check
+check: deny ## What needs no running: format, lints, docs, licences
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features crash-points -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	$(DENY) --locked check bans licenses sources
+
+.PHONY: figures
+figures: build engine ## What the release binary costs, measured now
+	cargo bench --locked --bench figures
+
+.PHONY: build
+build: ## The release binary, target/release/obpilot
+	cargo build --locked --release
+
+.PHONY: proto
+proto: ## Writes the documents in proto/ anew from the code
+	cargo run --locked --quiet -- debug openapi > build/openapi.json && mv build/openapi.json proto/openapi.json
+	cargo run --locked --quiet -- debug errors > build/errors.json && mv build/errors.json proto/errors.json
+
+.PHONY: engine sdk deny
+engine: $(ENGINE)
+sdk: $(SDK)
+deny: $(DENY)
+
+# A package lands in a folder of its own and is moved when it is whole: an interrupted download leaves no half of it.
+define fetch
+	@mkdir -p build
+	@rm -rf $(1).part
+	python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --target $(1).part $(2) $(3)
+	@rm -rf $(1)
+	@mv $(1).part $(1)
+endef
+
+$(ENGINE):
+	@echo "fetching the real engine ($(ENGINE_PACKAGE)) into build/engine"
+	$(call fetch,build/engine,--no-deps,$(ENGINE_PACKAGE))
+
+$(SDK):
+	@echo "fetching the client SDK ($(SDK_PACKAGE)) into build/python"
+	$(call fetch,build/python,,$(SDK_PACKAGE))
+
+# Unoptimised: it is compiled in a minute instead of ten, and has two seconds to work.
+$(DENY):
+	@echo "installing cargo-deny $(DENY_VERSION) into build/tools"
+	cargo install --quiet --locked --debug --root build/tools --target-dir build/tools/target cargo-deny@$(DENY_VERSION)
+	@rm -rf build/tools/target
+
+.PHONY: clean
+clean: ## Removes what was built and fetched
+	rm -rf target build
