@@ -2,11 +2,14 @@
 //!
 //! Not here: anything that changes. What runs there is asked each time (`find`).
 
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use tokio::sync::Mutex;
 
-use super::command::{Invocation, RunError, environment};
+use super::command::{Invocation, Ran, RunError, environment};
 use super::engine::{self, Engine, Options};
 use super::identity::Expected;
 use super::layout::FirstStart;
@@ -39,12 +42,14 @@ pub(super) struct Instance {
     pub engine: &'static dyn Engine,
     /// `TZ` of the agent, which the engine gets too.
     pub time_zone: Option<String>,
+    /// Shared by everybody who asks the executable.
+    said: Arc<Mutex<Option<Said>>>,
 }
 
 impl Instance {
     pub(super) fn new(settings: Settings) -> Self {
         let engine = engine::of(settings.kind);
-        Self { settings, engine, time_zone: std::env::var("TZ").ok() }
+        Self { settings, engine, time_zone: std::env::var("TZ").ok(), said: Arc::default() }
     }
 
     pub(super) fn home(&self) -> &Utf8Path {
@@ -142,19 +147,61 @@ impl Instance {
         }
     }
 
-    /// What the executable says of itself (`-V`): the check that it runs at all, and its version. It runs outside the
-    /// home, so that nobody takes it for the database.
+    /// What the executable says of itself (`-V`): the check that it runs at all, and its version. A file that said it
+    /// once is asked again when it is another file: a start must not pay for this every time.
     ///
     /// # Errors
     /// Why it does not run.
     pub(super) async fn version(&self) -> Result<Vec<String>, RunError> {
+        let now = FileMark::of(&self.settings.binary);
+        // Held while it runs: whoever asks meanwhile gets the same answer.
+        let mut said = self.said.lock().await;
+        if let Some(said) = said.as_ref().filter(|said| now.as_ref() == Some(&said.by)) {
+            return Ok(said.text.clone());
+        }
+        let ran = self.run_version().await?;
+        if ran.exit != Exit::Code(0) {
+            return Ok([vec![format!("-V {}", ran.exit)], ran.output].concat());
+        }
+        let is_version = dotted_version(&ran.output).is_some();
+        *said = now.filter(|_| is_version).map(|by| Said { by, text: ran.output.clone() });
+        Ok(ran.output)
+    }
+
+    /// It runs outside the home, so that nobody takes it for the database.
+    async fn run_version(&self) -> Result<Ran, RunError> {
         let mut invocation = self.invocation(vec!["-V".to_owned()]);
         invocation.directory = "/".into();
-        let ran = invocation.run(VERSION_LIMIT).await?;
-        if ran.exit == Exit::Code(0) {
-            return Ok(ran.output);
-        }
-        Ok([vec![format!("-V {}", ran.exit)], ran.output].concat())
+        invocation.run(VERSION_LIMIT).await
+    }
+}
+
+/// What the executable has said of itself, and which file it was.
+#[derive(Clone, Debug)]
+struct Said {
+    by: FileMark,
+    text: Vec<String>,
+}
+
+/// Tells whether a file is still the one that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileMark {
+    place: (u64, u64),
+    bytes: u64,
+    changed: (i64, i64),
+    mode: u32,
+}
+
+impl FileMark {
+    fn of(path: &Utf8Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Self {
+            place: (found.dev(), found.ino()),
+            bytes: found.len(),
+            // The change time follows every replacement and every write; nobody sets it back.
+            changed: (found.ctime(), found.ctime_nsec()),
+            mode: found.mode(),
+        })
     }
 }
 
@@ -173,6 +220,35 @@ pub(super) fn dotted_version(text: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::files;
+
+    /// A start must not pay for `-V` each time, and must see that the executable is another one.
+    #[tokio::test]
+    async fn an_executable_is_asked_once_and_again_when_it_has_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = Utf8Path::from_path(dir.path()).unwrap();
+        let program = |version: &str| {
+            let text =
+                format!("#!/bin/sh\necho x >> {dir}/asked\necho 'seekdb (OceanBase seekdb {version})'\n");
+            files::write_atomic(&dir.join("seekdb"), text.as_bytes(), 0o755).unwrap();
+        };
+        program("1.4.0.0");
+        let instance = Instance::new(Settings {
+            kind: EngineKind::Seekdb,
+            binary: dir.join("seekdb"),
+            home: dir.join("home"),
+            disk_reserve_bytes: 0,
+            has_systemd_scope: false,
+        });
+        let other = instance.clone();
+        let asked = || std::fs::read_to_string(dir.join("asked")).unwrap().lines().count();
+        let (one, two) = tokio::join!(instance.version(), other.version());
+        assert_eq!(dotted_version(&one.unwrap()), dotted_version(&two.unwrap()));
+        assert_eq!(asked(), 1);
+        program("1.5.0.0");
+        assert_eq!(dotted_version(&instance.version().await.unwrap()).as_deref(), Some("1.5.0.0"));
+        assert_eq!(asked(), 2);
+    }
 
     #[test]
     fn versions_are_read_from_either_engine() {
