@@ -120,7 +120,7 @@ impl Door {
     pub async fn finished(&self, id: &str) -> Answer {
         self.until(id, |dag| {
             let state = dag["state"].as_str().unwrap_or_default();
-            dag["finished"] == json!(true) || matches!(state, "SUCCEED" | "FAILED")
+            dag["obpilot"]["finished"] == json!(true) || matches!(state, "SUCCEED" | "FAILED")
         })
         .await
     }
@@ -136,7 +136,7 @@ impl Door {
                 if is_wanted(&data) {
                     return answer;
                 }
-                version = data["version"].as_i64().unwrap_or_default();
+                version = data["obpilot"]["version"].as_i64().unwrap_or_default();
             }
         };
         match tokio::time::timeout(LIMIT, look).await {
