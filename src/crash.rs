@@ -1,8 +1,9 @@
 //! Crash points: places where the test build can be told to die as if by `kill -9`.
 //!
 //! Purpose: the crash-point matrix (`tests/crash`) runs every flow once per point that the flow reaches:
-//! after every commit and before every effect on the world. A run with `OBPILOT_CRASH_TRACE=<file>` appends
-//! `<point> <n>` for each point reached; a run with `OBPILOT_CRASH=<point>:<n>` kills the process at exactly that one.
+//! after every commit and before every effect on the world. Points count from the moment the file `OBPILOT_CRASH_ARM`
+//! exists, so that the start of the agent does not count. A run with `OBPILOT_CRASH_TRACE=<file>` appends `<point> <n>` for
+//! each point reached; a run with `OBPILOT_CRASH=<point>:<n>` kills the process at exactly that one.
 //!
 //! Invariant: without the feature `crash-points` this compiles to nothing.
 //!
@@ -78,9 +79,13 @@ mod armed {
         Some((name.to_owned(), number.parse().ok()?))
     });
     static TRACE: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("OBPILOT_CRASH_TRACE").ok());
+    static ARM: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("OBPILOT_CRASH_ARM").ok());
 
     /// See the module.
     pub fn point(point: Point) {
+        if ARM.as_deref().is_some_and(|file| !std::path::Path::new(file).exists()) {
+            return;
+        }
         let index = Point::ALL.iter().position(|p| *p == point).expect("ALL lists every point");
         let number = HITS[index].fetch_add(1, Ordering::SeqCst) + 1;
         if let Some(path) = TRACE.as_deref() {

@@ -83,16 +83,19 @@ impl App {
         caller: &Caller,
         request: Request,
     ) -> Result<Snapshot> {
-        may(Act::Join, self.own(), self.parts.ledger.state().identity)?;
-        if target != self.own() {
-            let text = format!(
-                "{target} is another agent; this build runs clusters of one host, so the agent joins itself ({})",
-                self.own()
-            );
-            return Err(Error::new(Code::BadRequest, text));
-        }
-        let params = join::Params { zone, actor: caller.actor.clone() };
-        self.submit(join::template(self.own(), &params), caller, request).await
+        self.make(caller, request, async || {
+            may(Act::Join, self.own(), self.parts.ledger.state().identity)?;
+            if target != self.own() {
+                let text = format!(
+                    "{target} is another agent; this build runs clusters of one host, so the agent joins itself ({})",
+                    self.own()
+                );
+                return Err(Error::new(Code::BadRequest, text));
+            }
+            let params = join::Params { zone, actor: caller.actor.clone() };
+            Ok(join::template(self.own(), &params))
+        })
+        .await
     }
 
     /// `GET /ob/agents`.

@@ -58,19 +58,26 @@ impl App {
         caller: &Caller,
         request: Request,
     ) -> Result<Snapshot> {
-        if wanted.id <= 0 {
-            return Err(Error::new(Code::ClusterIdInvalid, "clusterId must be a number greater than 0"));
-        }
-        if wanted.name.is_empty() {
-            return Err(Error::new(Code::ClusterNameEmpty, "clusterName must not be empty"));
-        }
-        may(Act::Configure, self.own(), self.identity())?;
-        let sealer = &self.parts.ports.sealer;
-        let root_password =
-            wanted.root_password.as_ref().map(|pw| sealer.seal(settings::ROOT_PASSWORD, pw)).transpose()?;
-        let config = ClusterConfig { id: Some(wanted.id), name: Some(wanted.name), rs_list: wanted.rs_list };
-        let params = settings::ClusterParams { config, root_password, actor: caller.actor.clone() };
-        self.submit(settings::cluster_template(self.own(), &params), caller, request).await
+        self.make(caller, request, async || {
+            if wanted.id <= 0 {
+                return Err(Error::new(Code::ClusterIdInvalid, "clusterId must be a number greater than 0"));
+            }
+            if wanted.name.is_empty() {
+                return Err(Error::new(Code::ClusterNameEmpty, "clusterName must not be empty"));
+            }
+            may(Act::Configure, self.own(), self.identity())?;
+            let sealer = &self.parts.ports.sealer;
+            let root_password = wanted
+                .root_password
+                .as_ref()
+                .map(|pw| sealer.seal(settings::ROOT_PASSWORD, pw))
+                .transpose()?;
+            let config =
+                ClusterConfig { id: Some(wanted.id), name: Some(wanted.name), rs_list: wanted.rs_list };
+            let params = settings::ClusterParams { config, root_password, actor: caller.actor.clone() };
+            Ok(settings::cluster_template(self.own(), &params))
+        })
+        .await
     }
 
     /// # Errors
@@ -83,12 +90,15 @@ impl App {
         caller: &Caller,
         request: Request,
     ) -> Result<Snapshot> {
-        let config = tidy_keys(config).map_err(config_error)?;
-        may(Act::Configure, self.own(), self.identity())?;
-        let scope = scope?;
-        self.check_scope(&scope)?;
-        let params = settings::ObserverParams { scope, config, actor: caller.actor.clone() };
-        self.submit(settings::observer_template(self.own(), &params), caller, request).await
+        self.make(caller, request, async || {
+            let config = tidy_keys(config).map_err(config_error)?;
+            may(Act::Configure, self.own(), self.identity())?;
+            let scope = scope?;
+            self.check_scope(&scope)?;
+            let params = settings::ObserverParams { scope, config, actor: caller.actor.clone() };
+            Ok(settings::observer_template(self.own(), &params))
+        })
+        .await
     }
 
     /// Every target must be a member.
@@ -121,19 +131,22 @@ impl App {
     /// # Errors
     /// The identity's refusal, `Common.BadRequest` for what is not configured, a held lock, or a failing store.
     pub async fn init(&self, wanted: InitRequest, caller: &Caller, request: Request) -> Result<Snapshot> {
-        let state = self.parts.ledger.state();
-        may(Act::Init, self.own(), state.identity)?;
-        if state.cluster.id.is_none() || state.cluster.name.is_none() {
-            let text = "the cluster has no name and id yet; set them first (POST /api/v1/obcluster/config)";
-            return Err(Error::new(Code::BadRequest, text));
-        }
-        if state.engine == EngineKind::Seekdb && (wanted.imports_script || wanted.creates_proxy_user) {
-            let text = "engine seekdb takes neither import_script nor create_proxyro_user: it brings its time zones and \
-                        knows no proxy; leave them out";
-            return Err(Error::new(Code::IllegalArgument, text));
-        }
-        let params = init::Params { actor: caller.actor.clone() };
-        self.submit(init::template(self.own(), &params), caller, request).await
+        self.make(caller, request, async || {
+            let state = self.parts.ledger.state();
+            may(Act::Init, self.own(), state.identity)?;
+            if state.cluster.id.is_none() || state.cluster.name.is_none() {
+                let text = "the cluster has no name and id yet; set them first (POST /api/v1/obcluster/config)";
+                return Err(Error::new(Code::BadRequest, text));
+            }
+            if state.engine == EngineKind::Seekdb && (wanted.imports_script || wanted.creates_proxy_user) {
+                let text = "engine seekdb takes neither import_script nor create_proxyro_user: it brings its time zones and \
+                            knows no proxy; leave them out";
+                return Err(Error::new(Code::IllegalArgument, text));
+            }
+            let params = init::Params { actor: caller.actor.clone() };
+            Ok(init::template(self.own(), &params))
+        })
+        .await
     }
 
     /// True at once, with or without a database.

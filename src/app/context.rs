@@ -107,6 +107,23 @@ impl App {
         Stamp { at: self.parts.clock.now(), actor: caller.actor.clone() }
     }
 
+    /// Makes a task, or finds the one that the same key has made. That comes before every check: what the first request has
+    /// changed, or the lock it holds, may be what a check would refuse now.
+    pub(super) async fn make(
+        &self,
+        caller: &Caller,
+        request: Request,
+        template: impl AsyncFnOnce() -> Result<Template>,
+    ) -> Result<Snapshot> {
+        if let Some(key) = &request.key
+            && let Some(made) = self.parts.archive.made_by(key).await?
+        {
+            return Ok(made);
+        }
+        let template = template().await?;
+        self.submit(template, caller, request).await
+    }
+
     /// Records a task. A held lock is refused naming its holder, with the id that would unlock it.
     pub(super) async fn submit(
         &self,

@@ -38,9 +38,12 @@ impl App {
         caller: &Caller,
         request: Request,
     ) -> Result<Snapshot> {
-        let template = self.resolve(&wanted, caller)?;
-        self.check_lock(&wanted).await?;
-        self.submit(template, caller, request).await
+        self.make(caller, request, async || {
+            let template = self.resolve(&wanted, caller)?;
+            self.check_lock(&wanted).await?;
+            Ok(template)
+        })
+        .await
     }
 
     /// The task that would be made; says why not.

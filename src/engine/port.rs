@@ -209,6 +209,12 @@ pub trait Archive: Send + Sync + Debug {
     /// The newest DAG that is coordinated by this one.
     fn coordinated_by<'a>(&'a self, main_dag: &'a str) -> BoxFuture<'a, Result<Option<DagId>, Error>>;
 
+    /// What a request with this key has made.
+    ///
+    /// # Errors
+    /// That the key was used for another request.
+    fn made_by<'a>(&'a self, key: &'a RequestKey) -> BoxFuture<'a, Result<Option<Snapshot>, Error>>;
+
     /// Records what belongs to no transition: an audit entry, what was seen of the database process. Returns after
     /// the commit.
     fn record(

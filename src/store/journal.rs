@@ -83,7 +83,10 @@ fn create(scope: &mut Scope<'_>, new: NewDag) -> Result<Created, JournalError> {
     Ok(Created { snapshot, is_new: true })
 }
 
-fn find_by_key(connection: &Connection, key: &RequestKey) -> Result<Option<Snapshot>, JournalError> {
+pub(super) fn find_by_key(
+    connection: &Connection,
+    key: &RequestKey,
+) -> Result<Option<Snapshot>, JournalError> {
     let mut select =
         connection.prepare_cached("SELECT id, request_fingerprint FROM dag WHERE request_key = ?1")?;
     let found = select.query_row([&key.key], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)));

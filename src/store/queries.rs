@@ -12,7 +12,8 @@ use super::journal;
 use super::open::Store;
 use super::records::{self, from_nanos};
 use super::{dag, writer::Scope};
-use crate::engine::port::{Archive, DagFilter, Detail, Holder, Level, LogRow, Record, Stamp};
+use crate::engine::Snapshot;
+use crate::engine::port::{Archive, DagFilter, Detail, Holder, Level, LogRow, Record, RequestKey, Stamp};
 use crate::error::Result;
 use crate::model::{DagId, EventId, NodeId, SubTaskId};
 
@@ -90,6 +91,12 @@ impl Archive for Store {
             Ok(select.query_row([main_dag], |row| row.get(0)).optional()?.map(DagId))
         });
         Box::pin(async move { Ok(found.await?) })
+    }
+
+    fn made_by<'a>(&'a self, key: &'a RequestKey) -> BoxFuture<'a, Result<Option<Snapshot>>> {
+        let key = key.clone();
+        let found = self.read(move |connection| Ok(journal::find_by_key(connection, &key)));
+        Box::pin(async move { Ok(found.await??) })
     }
 
     fn record(

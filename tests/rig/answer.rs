@@ -148,6 +148,25 @@ impl Door {
         }
     }
 
+    /// True when the DAG is as wanted, false when the agent is gone.
+    pub async fn until_gone_or(&self, id: &str, is_wanted: impl Fn(&Value) -> bool) -> bool {
+        let look = async {
+            let mut version = 0;
+            loop {
+                let target = format!("/api/v1/task/dag/{id}?show_details=true&watch={version}&wait=20");
+                let Ok(response) = self.request("GET", &target, None).send().await else { return false };
+                let Ok(text) = response.text().await else { return false };
+                let Ok(json) = serde_json::from_str::<Value>(&text) else { return false };
+                let data = &json["data"];
+                if is_wanted(data) {
+                    return true;
+                }
+                version = data["obpilot"]["version"].as_i64().unwrap_or_default();
+            }
+        };
+        tokio::time::timeout(LIMIT, look).await.expect("the task ends or the agent dies")
+    }
+
     /// Waits until the status is as wanted: by the event stream, which tells every change.
     pub async fn until_status(&self, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let look = async {
