@@ -4,4 +4,6 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod contract;
+mod door;
 mod life;
