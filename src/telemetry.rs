@@ -14,7 +14,8 @@ use crate::config::{Log, LogFormat};
 
 /// Sets up logging for the life of the process. A second call is ignored.
 pub fn init(config: &Log) {
-    let filter = EnvFilter::new(&config.filter);
+    // What the HTTP server says of itself at its start helps nobody; a filter that names it is stronger.
+    let filter = EnvFilter::new(format!("actix_server=warn,{}", config.filter));
     let registry = tracing_subscriber::registry().with(filter);
     let set = match config.format {
         LogFormat::Text => {

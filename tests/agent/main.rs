@@ -7,3 +7,4 @@ mod rig;
 mod contract;
 mod door;
 mod life;
+mod sdk;

@@ -1,13 +1,13 @@
-//! The Python of the build folder, with the packages that tests drive the agent with.
+//! Python with the SDK of the build folder.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Command;
 
-/// `make tools` makes it.
-pub fn python() -> PathBuf {
-    let path = std::env::var_os("OBPILOT_TEST_PYTHON").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("build/python/bin/python3"),
-        PathBuf::from,
-    );
-    assert!(path.exists(), "{} is missing; `make tools`", path.display());
-    path
+/// `make sdk` fetches the packages.
+pub fn python() -> Command {
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("build/python");
+    assert!(packages.join("obshell").exists(), "{} has no SDK; `make sdk`", packages.display());
+    let mut command = Command::new("python3");
+    command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
 }
