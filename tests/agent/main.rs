@@ -4,7 +4,9 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod command_line;
 mod contract;
 mod door;
 mod life;
+mod one_home;
 mod sdk;

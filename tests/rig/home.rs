@@ -98,8 +98,12 @@ impl Home {
 
     /// An agent that was just started.
     pub fn spawn(&self) -> Agent {
-        let notify = Notify::new();
-        let log = self.path.with_extension("log");
+        self.spawn_logging(&self.path.with_extension("log"))
+    }
+
+    /// The same, with its log elsewhere than beside the home.
+    pub fn spawn_logging(&self, log: &Path) -> Agent {
+        let (notify, log) = (Notify::new(), log.to_owned());
         std::fs::create_dir_all(log.parent().unwrap()).unwrap();
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let mut command = self.command();
