@@ -170,7 +170,8 @@ pub struct Service {
     probed: Option<Stopwatch>,
     /// Lives in a row that were too short.
     short_lives: u32,
-    restart_in: Option<Duration>,
+    /// When the policy restarts. A point in time, not a pause: questions about the status come in between.
+    restart_at: Option<Alarm>,
     /// A restart by policy that is under way: whether it ended well.
     restarting: Option<Shared<BoxFuture<'static, bool>>>,
 }
@@ -191,10 +192,23 @@ pub fn new(config: Engine, clock: Arc<dyn Clock>) -> (Service, Handle) {
         clock,
         probed: None,
         short_lives: 0,
-        restart_in: None,
+        restart_at: None,
         restarting: None,
     };
     (service, Handle { health: seen, wishes: wish })
+}
+
+/// Rings so long after it was set.
+#[derive(Clone, Copy, Debug)]
+struct Alarm {
+    set: Stopwatch,
+    after: Duration,
+}
+
+impl Alarm {
+    fn remaining(self) -> Duration {
+        self.after.saturating_sub(self.set.elapsed())
+    }
 }
 
 /// Why the watcher looks up.
@@ -262,7 +276,7 @@ impl Service {
         }
         let now = self.clock.now();
         self.probed = None;
-        self.restart_in = None;
+        self.restart_at = None;
         let seen = process.clone();
         self.set(|health| *health = Health { process: Some(seen), ..Health::blank(now) });
         let server = app.parts.ledger.state().server.clone();
@@ -300,7 +314,7 @@ impl Service {
             };
             match woken {
                 Woken::Wish(reply) => {
-                    if self.probed.is_none_or(|probed| probed.elapsed() > FRESH) {
+                    if self.is_stale() {
                         self.probed = None;
                         self.probe(app).await;
                     }
@@ -319,7 +333,7 @@ impl Service {
         ledger: &mut watch::Receiver<Arc<crate::cluster::AgentState>>,
         token: &CancellationToken,
     ) -> Woken {
-        let restart = self.restart_in;
+        let restart = self.restart_at.map(Alarm::remaining);
         tokio::select! {
             biased;
             () = token.cancelled() => Woken::Stop,
@@ -343,6 +357,12 @@ impl Service {
             }
         };
         Duration::from_secs(secs)
+    }
+
+    /// Whoever asks gets a new look, unless the last one is young and good, or the password is refused.
+    fn is_stale(&self) -> bool {
+        let is_old = self.probed.is_none_or(|probed| probed.elapsed() > FRESH);
+        is_old || !matches!(self.health.borrow().sql, Sql::Serving | Sql::Refused)
     }
 
     async fn probe(&mut self, app: &App) {
@@ -434,8 +454,8 @@ impl Service {
                 Some(format!("gave up after {} short lives in a row; start it by hand", self.short_lives))
             }
         };
-        self.restart_in = match decision {
-            Decision::Restart { after } => Some(after),
+        self.restart_at = match decision {
+            Decision::Restart { after } => Some(Alarm { set: Stopwatch::start(), after }),
             Decision::Leave | Decision::GiveUp => None,
         };
         if let Some(said) = &said {
@@ -445,7 +465,7 @@ impl Service {
     }
 
     async fn restart(&mut self, app: &App) {
-        self.restart_in = None;
+        self.restart_at = None;
         match app.start_by_policy().await {
             Ok(dag) => {
                 tracing::info!(dag = %dag.id, "the restart policy starts the database");

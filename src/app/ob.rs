@@ -1,5 +1,7 @@
 //! Start and stop: resolve the scope, check in the order clients know, submit.
 
+use std::time::Duration;
+
 use super::context::{App, Caller, Request};
 use crate::cluster::{Act, may};
 use crate::config::EngineKind;
@@ -9,6 +11,9 @@ use crate::flow::handshake::Params;
 use crate::flow::ports::Operation;
 use crate::flow::{local, start, stop};
 use crate::model::{AgentAddr, Identity, Scope, StopHow};
+
+/// How long a stop that needs SQL waits for a look at it.
+const SQL_LOOK: Duration = Duration::from_secs(5);
 
 /// The two switches of `POST /ob/stop`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,7 +44,7 @@ impl App {
         request: Request,
     ) -> Result<Snapshot> {
         self.make(caller, request, async || {
-            let template = self.resolve(&wanted, caller)?;
+            let template = self.resolve(&wanted, caller).await?;
             self.check_lock(&wanted).await?;
             Ok(template)
         })
@@ -47,9 +52,9 @@ impl App {
     }
 
     /// The task that would be made; says why not.
-    pub(super) fn resolve(&self, wanted: &OperateRequest, caller: &Caller) -> Result<Template> {
+    pub(super) async fn resolve(&self, wanted: &OperateRequest, caller: &Caller) -> Result<Template> {
         if self.is_emergency(wanted, caller) {
-            let operation = self.operation(wanted.stop)?;
+            let operation = self.operation(wanted.stop).await?;
             let params = local::Params { operation, actor: caller.actor.clone() };
             return Ok(local::template(self.own(), &params));
         }
@@ -60,7 +65,7 @@ impl App {
             return Err(Error::new(Code::NotInitialized, text));
         }
         may(Act::Operate, self.own(), self.identity())?;
-        let operation = self.operation(wanted.stop)?;
+        let operation = self.operation(wanted.stop).await?;
         let params = Params {
             operation,
             scope: wanted.scope.clone(),
@@ -93,7 +98,7 @@ impl App {
     }
 
     /// What each server in scope has to do; the modes of a stop in the order of `http-api.md` §7.5.
-    fn operation(&self, stop: Option<StopMode>) -> Result<Operation> {
+    async fn operation(&self, stop: Option<StopMode>) -> Result<Operation> {
         let Some(StopMode { is_forced, terminates }) = stop else { return Ok(Operation::Start) };
         match (is_forced, terminates) {
             (true, true) => {
@@ -102,7 +107,7 @@ impl App {
             }
             (true, false) => Ok(Operation::Stop { how: StopHow::Kill }),
             (false, true) => {
-                self.require_sql()?;
+                self.require_sql().await?;
                 let grace_secs = self.parts.ports.limits.stop_grace.as_secs();
                 Ok(Operation::Stop { how: StopHow::Graceful { grace_secs } })
             }
@@ -119,8 +124,8 @@ impl App {
     }
 
     /// A freeze needs SQL. A server that does not run needs no freeze.
-    fn require_sql(&self) -> Result<()> {
-        let health = self.parts.health.now();
+    async fn require_sql(&self) -> Result<()> {
+        let health = self.parts.health.fresh(SQL_LOOK).await;
         if health.process.is_none() || health.is_serving() {
             return Ok(());
         }

@@ -29,7 +29,7 @@ impl App {
     /// # Errors
     /// What is wrong with the request itself; what stands in its way is part of the plan.
     pub async fn plan(&self, wanted: &OperateRequest, caller: &Caller) -> Result<Plan> {
-        let definition = self.parts.engine.define(self.resolve(wanted, caller)?)?;
+        let definition = self.parts.engine.define(self.resolve(wanted, caller).await?)?;
         let health = self.parts.health.fresh(std::time::Duration::from_secs(2)).await;
         let is_start = wanted.stop.is_none();
         let mut obstacles = Vec::new();

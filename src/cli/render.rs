@@ -212,7 +212,9 @@ pub(super) fn failure(dag: &DagDetail) -> String {
     }
     let mut hints = next_commands(dag);
     if hints.is_empty() {
-        hints.push_str("\nnext:\n");
+        hints.push_str(
+            "\nnext: it holds nothing and is done with; repeat the command once the cause is gone\n",
+        );
     }
     writeln!(hints, "  obpilot task show -d {}    its whole record", dag.id).expect("writing to a string");
     text + &hints

@@ -75,6 +75,10 @@ pub(super) trait Engine: Debug + Send + Sync {
     /// Files of which one at least exists once the engine was started here, relative to the home.
     fn data_marks(&self) -> &'static [&'static str];
 
+    /// Files that all exist in every home that was ready once, relative to it; without one of them a later start fails, and
+    /// says nothing.
+    fn lasting_files(&self) -> &'static [&'static str];
+
     /// Ports that it will listen on, with the key that sets each.
     fn ports(&self, home: &Utf8Path, options: &Options) -> Vec<(&'static str, u16)>;
 

@@ -99,6 +99,11 @@ impl Engine for Observer {
         &CONFIG_FILES
     }
 
+    /// Any of its configuration files will do.
+    fn lasting_files(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn ports(&self, home: &Utf8Path, options: &Options) -> Vec<(&'static str, u16)> {
         let saved = saved_config(home);
         [("mysql_port", DEFAULT_SQL_PORT), ("rpc_port", DEFAULT_RPC_PORT)]

@@ -144,6 +144,12 @@ fn home(instance: &Instance, launch: &Launch) -> Vec<Finding> {
             problem,
             "mount its disk, or restore it; an empty start would hide the loss",
         ));
+    } else if !launch.is_first {
+        let files = instance.engine.lasting_files().iter().map(|file| home.join(file));
+        findings.extend(files.filter(|file| !file.exists()).map(|file| {
+            let problem = format!("{file} is missing, and the rest of the data is there");
+            fatal("home", problem, "mount the disk it lies on, or restore the home from a backup")
+        }));
     }
     findings
 }

@@ -88,6 +88,10 @@ impl Engine for Seekdb {
         &["etc/seekdb.data_version.bin", "store/sstable/meta.db"]
     }
 
+    fn lasting_files(&self) -> &'static [&'static str] {
+        self.data_marks()
+    }
+
     fn ports(&self, _home: &Utf8Path, options: &Options) -> Vec<(&'static str, u16)> {
         engine::port(options, "mysql_port").map(|port| ("mysql_port", port)).into_iter().collect()
     }

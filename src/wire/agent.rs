@@ -132,7 +132,7 @@ pub struct Obpilot {
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ServerView {
-    /// `STOPPED`, `STARTING` (runs, does not serve), `SERVING`, `HUNG` (stopped by a signal, or does not greet).
+    /// `STOPPED`, `STARTING` (runs, has not served yet), `SERVING`, `NOT_SERVING` (it served, and does not now; `why` says).
     pub state: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,

@@ -9,4 +9,6 @@ mod contract;
 mod door;
 mod life;
 mod one_home;
+mod records;
+mod recovery;
 mod sdk;

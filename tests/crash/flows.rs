@@ -162,6 +162,6 @@ async fn hanging_stop(home: &Home, agent: &Agent) -> String {
     let body = json!({ "scope": global(), "terminate": true });
     let dag = agent.door.post("/api/v1/ob/stop", body).await.data();
     let id = dag["id"].as_str().unwrap().to_owned();
-    agent.door.until(&id, |dag| dag["stage"].as_i64() >= Some(3)).await;
+    agent.door.until(&id, |dag| dag.to_string().contains("waiting for the checkpoint")).await;
     id
 }
