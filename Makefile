@@ -53,6 +53,7 @@ build: ## The release binary, target/release/obpilot
 
 .PHONY: proto
 proto: ## Writes the documents in proto/ anew from the code
+	@mkdir -p build
 	cargo run --locked --quiet -- debug openapi > build/openapi.json && mv build/openapi.json proto/openapi.json
 	cargo run --locked --quiet -- debug errors > build/errors.json && mv build/errors.json proto/errors.json
 

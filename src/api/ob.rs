@@ -68,7 +68,7 @@ type TaskOrPlan = Either<Outcome<DagDetail>, Outcome<Plan>>;
 
 #[utoipa::path(post, path = "/api/v1/ob/start", tag = "cluster", request_body = StartBody,
     params(("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
-    responses((status = 200, description = "The task `Start OB`, or the plan", body = Envelope<DagDetail>)))]
+    responses((status = 200, description = "The task `Start OB`; with `plan=true` a `Plan` instead", body = Envelope<DagDetail>)))]
 pub(super) async fn start(call: Call<StartBody>) -> TaskOrPlan {
     let wanted = wanted(&call.body.scope, call.body.force_pass_dag.clone(), None);
     operate(call, wanted).await
@@ -76,7 +76,7 @@ pub(super) async fn start(call: Call<StartBody>) -> TaskOrPlan {
 
 #[utoipa::path(post, path = "/api/v1/ob/stop", tag = "cluster", request_body = StopBody,
     params(("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
-    responses((status = 200, description = "The task `Stop OB`, or the plan", body = Envelope<DagDetail>)))]
+    responses((status = 200, description = "The task `Stop OB`; with `plan=true` a `Plan` instead", body = Envelope<DagDetail>)))]
 pub(super) async fn stop(call: Call<StopBody>) -> TaskOrPlan {
     let mode = StopMode { is_forced: call.body.force, terminates: call.body.terminate };
     let wanted = wanted(&call.body.scope, call.body.force_pass_dag.clone(), Some(mode));

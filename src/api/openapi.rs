@@ -1,11 +1,20 @@
 //! The OpenAPI document of v1, from the handlers and the wire's types. `proto/openapi.json` is the same under review.
 
-use utoipa::OpenApi;
+use serde_json::Value;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, OpenApi as Spec, Ref, RefOr, Response, content::ContentBuilder};
+use utoipa::{Modify, OpenApi};
 
+use super::route::ROUTES;
 use super::{agent, events, ob, public, task};
+use crate::secure::{AGENT_HEADER, DATABASE_HEADER, RouteClass};
+use crate::wire::{Envelope, Plan};
 
 #[derive(OpenApi)]
 #[openapi(
+    modifiers(&FromRoutes),
+    components(schemas(Envelope<Value>, Plan)),
     info(
         title = "obpilot API v1",
         description = "OBShell's v1 API as obpilot answers it. Every answer is an envelope; every error has an errCode of \
@@ -30,6 +39,53 @@ use super::{agent, events, ob, public, task};
     )
 )]
 struct Document;
+
+/// Name of the schema of an envelope without data of its own.
+const REFUSAL: &str = "Envelope_Value";
+
+/// What the route table knows and the handlers do not: who must show what, and that every route may refuse.
+struct FromRoutes;
+
+impl Modify for FromRoutes {
+    fn modify(&self, spec: &mut Spec) {
+        let components = spec.components.get_or_insert_with(Components::new);
+        for (name, header, whose) in [
+            ("rootPassword", DATABASE_HEADER, "the password of root@sys"),
+            ("agentPassword", AGENT_HEADER, "the password of the agent"),
+        ] {
+            let text = format!(
+                "A sealed header with {whose} (docs/api.md, Sealed requests). Not needed on the Unix socket."
+            );
+            let key = ApiKeyValue::with_description(header, &text);
+            components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(key)));
+        }
+        for route in ROUTES {
+            let Some(item) = spec.paths.paths.get_mut(route.path) else { continue };
+            let operation = match route.method {
+                "GET" => &mut item.get,
+                "PUT" => &mut item.put,
+                _ => &mut item.post,
+            };
+            if let Some(operation) = operation {
+                complete(operation, route.class);
+            }
+        }
+    }
+}
+
+fn complete(operation: &mut Operation, class: RouteClass) {
+    let mut refusal = Response::new("A refusal; errCode is one of errors.json, and its status stands there");
+    let schema = RefOr::Ref(Ref::from_schema_name(REFUSAL));
+    refusal
+        .content
+        .insert("application/json".to_owned(), ContentBuilder::new().schema(Some(schema)).build().into());
+    operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal));
+    if class != RouteClass::Open {
+        let scopes: [&str; 0] = [];
+        let by = |name| SecurityRequirement::new(name, scopes);
+        operation.security = Some(vec![by("rootPassword"), by("agentPassword")]);
+    }
+}
 
 /// The document as text, as it stands in `proto/openapi.json`.
 pub fn document() -> String {
