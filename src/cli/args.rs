@@ -351,7 +351,7 @@ pub struct IdArgs {
     /// The task
     #[arg(value_name = "ID")]
     pub word: Option<String>,
-    #[arg(long = "id", short, value_name = "ID", hide_short_help = true)]
+    #[arg(long = "id", short = 'i', value_name = "ID", hide_short_help = true)]
     pub flag: Option<String>,
 }
 
@@ -366,7 +366,7 @@ pub struct TaskShowArgs {
     /// The task; without it all unfinished ones
     #[arg(value_name = "ID")]
     pub word: Option<String>,
-    #[arg(long = "id", short, value_name = "ID", hide_short_help = true, conflicts_with = "word")]
+    #[arg(long = "id", short = 'i', value_name = "ID", hide_short_help = true, conflicts_with = "word")]
     pub flag: Option<String>,
     /// With every line of its record
     #[arg(long = "show_detail", alias = "show-detail", short = 'd')]

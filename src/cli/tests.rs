@@ -1,1 +1,109 @@
+//! The command tree against OBShell's flags (`cli.md` §3–§6), and what else names its commands.
 
+use clap::Parser as _;
+
+use super::args::{Cli, command};
+use super::exit::{Exit, table};
+
+fn parses(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("obpilot").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_tree_holds_together() {
+    command().debug_assert();
+}
+
+#[test]
+fn flags_are_those_of_obshell_and_take_dashes_too() {
+    for line in [
+        "cluster join --server 10.0.0.1:2886 --zone zone1 -p 2881 -d /data -r /redo -l info -o a=b -o c=d",
+        "cluster join -s 10.0.0.1 -z zone1 --mysql_port 2881 --rpc_port 2882 --data_dir /d --redo_dir /r --log_level WARN --opt_str a=b",
+        "cluster join -z zone1 --mysql-port 2881 --rpc-port 2882 --data-dir /d --redo-dir /r --log-level warn --opt-str a=b",
+        "cluster config --cluster_name c --cluster_id 2 --rootpassword x",
+        "cluster config --cluster-name c --cluster-id 2 --root-password x",
+        "cluster config -n c -i 2 --rp x",
+        "cluster init --cluster_name c --rootpassword-file /f --import_script",
+        "cluster start -a",
+        "cluster start --all --id 1,2",
+        "cluster start -s 10.0.0.1:2886,10.0.0.2:2886",
+        "cluster start -z zone1,zone2 --plan",
+        "cluster stop -f -a -y",
+        "cluster stop --terminate --server 10.0.0.1:2886",
+        "cluster show -d",
+        "cluster show --show_detail --output json",
+        "cluster password --rootpassword-file /f",
+        "task list --unfinished --last 5",
+        "task show 1",
+        "task show --id 1 --show-detail",
+        "task watch 1 --wait-timeout 5",
+        "task retry 1 -y",
+        "task rerun --id 1",
+        "task rollback 1 --no-wait",
+        "task cancel 1",
+        "task stop -i 1",
+        "task pass 1",
+        "task skip 1",
+        "utilities list",
+        "agent run --home /h --ip 10.0.0.1 --port 2886 --engine seekdb --engine-bin /e --config /c --log debug",
+        "agent start --home /h --ip 10.0.0.1 -P 2886",
+        "agent stop --timeout 5",
+        "agent restart",
+        "agent status --socket /s",
+        "config check /c",
+        "store backup --keep 2",
+        "store check /f",
+        "completions zsh",
+    ] {
+        parses(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+}
+
+#[test]
+fn contradictions_are_refused_before_anything_is_asked() {
+    for line in [
+        "cluster start -a -z zone1",
+        "cluster start -a -s 10.0.0.1:2886",
+        "cluster stop -f -t -a",
+        "cluster config --rootpassword x --rootpassword-file /f",
+        "task retry",
+        "task retry 1 --id 2",
+        "cluster join",
+        "agent run --engine mysql",
+        "agent run --ip nowhere",
+        "cluster join -z z -l LOUD",
+    ] {
+        assert!(parses(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn exit_codes_are_different_and_in_the_help() {
+    let codes: std::collections::BTreeSet<_> = Exit::ALL.iter().map(|exit| exit.code()).collect();
+    assert_eq!(codes.len(), Exit::ALL.len());
+    for exit in Exit::ALL {
+        assert!(table().contains(exit.meaning()));
+    }
+}
+
+/// The unit says what was decided, its commands exist, and it gives up on the ends that only a human can mend.
+#[test]
+fn the_systemd_unit_calls_us_right() {
+    let unit = include_str!("../../systemd/obpilot.service");
+    let value = |key: &str| {
+        let lines = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        lines.collect::<Vec<_>>()
+    };
+    for (key, wanted) in
+        [("Type", "notify"), ("KillMode", "process"), ("Restart", "always"), ("NotifyAccess", "main")]
+    {
+        assert_eq!(value(key), [wanted]);
+    }
+    assert_eq!(value("WatchdogSec").len(), 1);
+    for command in value("ExecStart").into_iter().chain(value("ExecStartPre")) {
+        let line = command.strip_prefix("/usr/bin/obpilot ").unwrap();
+        parses(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+    let mended_by_hand = [Exit::Usage, Exit::Taken, Exit::Store].map(|exit| exit.code().to_string());
+    assert_eq!(value("RestartPreventExitStatus"), [mended_by_hand.join(" ")]);
+}
