@@ -339,7 +339,9 @@ impl Actor {
     fn dispatch(&mut self, at: At, heading: Heading, is_resumed: bool) {
         let def = self.snapshot.definition_of(at.node);
         let (attempt, sender) = (self.snapshot.sub_task(at).execute_times, self.sender.clone());
-        let token = self.shared.tasks.token().child_token();
+        // Not a child of the agent's: an agent that stops drops its steps where they are, and the next one takes them up; a
+        // step that saw a cancel there would end as cancelled.
+        let token = CancellationToken::new();
         self.running.insert(at, token.clone());
         let Some(step) = self.shared.registry.get(&def.step).cloned() else {
             let error = Error::unexpected(format!("this version of the agent has no step '{}'", def.step));

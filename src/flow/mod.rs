@@ -21,4 +21,4 @@ pub mod start;
 pub mod stop;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

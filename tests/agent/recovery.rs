@@ -77,6 +77,23 @@ async fn the_database_outlives_the_agent_and_its_death_is_seen() {
     assert_ne!(home.database(), pid);
 }
 
+/// An agent that is stopped in the middle of a start leaves it to the next one.
+#[tokio::test]
+async fn a_start_survives_the_stop_of_its_agent() {
+    let (home, mut agent) = initialised().await;
+    done(&agent.door, "/api/v1/ob/stop", stop("force")).await;
+    let dag = agent.door.post("/api/v1/ob/start", global()).await.data();
+    let id = dag["id"].as_str().unwrap();
+    agent.door.until(id, |dag| dag.to_string().contains("it runs as pid")).await;
+    let pid = home.database();
+    let ended = agent.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(home.database(), pid);
+    let agent = home.start();
+    agent.door.finished(id).await.expect_succeeded();
+    assert_eq!(home.database(), pid, "the same process, not another one");
+}
+
 #[tokio::test]
 async fn a_policy_starts_again_what_died_and_leaves_alone_what_was_stopped() {
     let mut home = Home::new();

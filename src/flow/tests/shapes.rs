@@ -1,0 +1,116 @@
+//! What clients and stores see of every flow: names, numbers, keys.
+
+use super::fakes::{Rig, own};
+use crate::engine::Template;
+use crate::flow::handshake::Params;
+use crate::flow::ports::Operation;
+use crate::flow::{init, join, local, settings, start, stop};
+use crate::model::{Scope, StopHow};
+
+pub(super) const GRACEFUL: Operation = Operation::Stop { how: StopHow::Graceful { grace_secs: 5 } };
+pub(super) const KILL: Operation = Operation::Stop { how: StopHow::Kill };
+
+pub(super) fn params(operation: Operation, scope: Scope) -> Params {
+    Params { operation, scope, agents: vec![own()], force: Vec::new(), actor: "test".to_owned() }
+}
+
+pub(super) fn join_template() -> Template {
+    join::template(own(), &join::Params { zone: "zone1".parse().unwrap(), actor: "test".to_owned() })
+}
+
+pub(super) fn observer_template() -> Template {
+    let params = settings::ObserverParams {
+        scope: Scope::Global,
+        config: super::fakes::settings(),
+        actor: "test".to_owned(),
+    };
+    settings::observer_template(own(), &params)
+}
+
+pub(super) fn cluster_template(password: &str) -> Template {
+    let config = crate::cluster::ClusterConfig { id: Some(1), name: Some("c".to_owned()), rs_list: None };
+    let params = settings::ClusterParams {
+        config,
+        root_password: Some(password.to_owned()),
+        actor: "test".to_owned(),
+    };
+    settings::cluster_template(own(), &params)
+}
+
+pub(super) fn init_template() -> Template {
+    init::template(own(), &init::Params { actor: "test".to_owned() })
+}
+
+pub(super) fn start_template() -> Template {
+    start::template(own(), &params(Operation::Start, Scope::Global))
+}
+
+pub(super) fn stop_template(operation: Operation) -> Template {
+    stop::template(own(), &params(operation, Scope::Global))
+}
+
+fn names(rig: &Rig, template: Template) -> Vec<String> {
+    let definition = rig.engine.define(template).unwrap();
+    definition.nodes.iter().map(|node| node.name.clone()).collect()
+}
+
+/// They stand in stores: a step that is renamed is not found again after an upgrade.
+#[tokio::test]
+async fn the_stored_keys() {
+    let rig = Rig::new();
+    let registry = crate::flow::catalog::register_all(&rig.ports);
+    let mut keys: Vec<_> = registry.keys().collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "handshake.advance",
+            "handshake.end",
+            "handshake.inform",
+            "handshake.ready",
+            "handshake.wait",
+            "init.directories",
+            "init.integrate",
+            "init.password",
+            "init.record",
+            "init.start",
+            "join.self",
+            "participant.begin",
+            "participant.rest",
+            "server.check",
+            "server.serve",
+            "server.start",
+            "server.stop",
+            "settings.cluster",
+            "settings.observer",
+            "start.zone",
+            "stop.freeze",
+        ]
+    );
+}
+
+/// `task-engine.md` §7.1.
+#[tokio::test]
+async fn nodes_are_named_as_clients_know_them() {
+    let rig = Rig::new();
+    assert_eq!(
+        names(&rig, start_template()),
+        [
+            "Inform all agents to start observer",
+            "Make sure all agents are ready",
+            "Advance agents to execute the task",
+            "Wait for all agents to execute tasks successfully",
+            "Start Zone",
+            "Inform all agents to end the task",
+        ]
+    );
+    let server = start::template(own(), &params(Operation::Start, Scope::Server(vec![own()])));
+    assert_eq!(names(&rig, server).len(), 5);
+    assert_eq!(names(&rig, stop_template(GRACEFUL)).len(), 6);
+    assert_eq!(names(&rig, stop_template(KILL)).len(), 5);
+    assert_eq!(names(&rig, join_template()), ["Join self"]);
+    assert_eq!(names(&rig, init_template()).len(), 5);
+    let local = |operation| local::template(own(), &local::Params { operation, actor: "test".to_owned() });
+    assert_eq!(names(&rig, local(Operation::Start)).len(), 3);
+    assert_eq!(names(&rig, local(KILL)), ["Stop observer"]);
+}
