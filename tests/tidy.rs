@@ -219,10 +219,9 @@ fn every_file_is_reached_from_lib() {
         let owner =
             if parent.join("lib.rs").exists() { parent.join("lib.rs") } else { parent.join("mod.rs") };
         let text = std::fs::read_to_string(&owner).unwrap_or_default();
-        if !text
-            .lines()
-            .any(|l| l.trim_start().trim_start_matches("pub ").starts_with(&format!("mod {module};")))
-        {
+        if !text.lines().any(|line| {
+            line.trim_start().ends_with(&format!("mod {module};")) && !line.trim_start().starts_with("//")
+        }) {
             problems.push(format!("{}: nobody declares it", relative(&path)));
         }
     }

@@ -141,7 +141,14 @@ async fn wrong_members_are_named() {
         ),
     ];
     refused(&agent.door, &on_single).await;
+}
 
+#[tokio::test]
+async fn wrong_members_are_named_to_a_master_too() {
+    let home = Home::new();
+    let agent = home.start();
+    let own = json!({ "ip": "127.0.0.1", "port": home.port });
+    let (join, bind) = ("/api/v1/agent/join", "Common.BindJsonFailed");
     home.join(&agent.door).await;
     let (server, cluster, start, stop) =
         ("/api/v1/observer/config", "/api/v1/obcluster/config", "/api/v1/ob/start", "/api/v1/ob/stop");

@@ -124,7 +124,7 @@ async fn w8_every_stranger_hears_the_same() {
         text[at] = if text[at] == b'A' { b'B' } else { b'A' };
         String::from_utf8(text).unwrap()
     };
-    let half = value[..value.len() / 2].to_owned();
+    let half: String = value.chars().take(value.len() / 2).collect();
     let headers = [
         "".to_owned(),
         "x".to_owned(),
