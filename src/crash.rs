@@ -3,7 +3,8 @@
 //! Purpose: the crash-point matrix (`tests/crash`) runs every flow once per point that the flow reaches:
 //! after every commit and before every effect on the world. Points count from the moment the file `OBPILOT_CRASH_ARM`
 //! exists, so that the start of the agent does not count. A run with `OBPILOT_CRASH_TRACE=<file>` appends `<point> <n>` for
-//! each point reached; a run with `OBPILOT_CRASH=<point>:<n>` kills the process at exactly that one.
+//! each point reached; a run with `OBPILOT_CRASH=<point>:<n>` kills the process at exactly that one,
+//! or, with `OBPILOT_CRASH_HOW=panic`, only the thread that meets it.
 //!
 //! Invariant: without the feature `crash-points` this compiles to nothing.
 //!
@@ -79,6 +80,8 @@ mod armed {
         Some((name.to_owned(), number.parse().ok()?))
     });
     static TRACE: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("OBPILOT_CRASH_TRACE").ok());
+    static IS_PANIC: LazyLock<bool> =
+        LazyLock::new(|| std::env::var("OBPILOT_CRASH_HOW").is_ok_and(|how| how == "panic"));
     static ARM: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("OBPILOT_CRASH_ARM").ok());
 
     /// See the module.
@@ -92,6 +95,7 @@ mod armed {
             trace(path, point, number);
         }
         if CHOSEN.as_ref().is_some_and(|(name, chosen)| name == point.name() && *chosen == number) {
+            assert!(!*IS_PANIC, "a test ends this thread");
             let own = nix::unistd::Pid::this();
             nix::sys::signal::kill(own, nix::sys::signal::Signal::SIGKILL)
                 .expect("a process may kill itself");

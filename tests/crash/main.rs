@@ -16,6 +16,7 @@ mod rig;
 mod checks;
 mod flows;
 mod trial;
+mod writer;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
