@@ -138,8 +138,10 @@ struct Noted {
 
 /// Makes the server of this home run and listen.
 pub(super) async fn start(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Result<ServerProcess> {
+    let sql_port = port(&launch.options, "mysql_port", MYSQL_PORT_DEFAULT)
+        .map_err(|e| Error::new(Code::InvalidPort, e.to_string()))?;
     ports.ledger.change(Change::ServerWanted(Wanted::Running), &ctx.dag_ref).await?;
-    let server = match ports.process.find().await? {
+    let mut server = match ports.process.find().await? {
         Some(server) => server,
         None => {
             if launch.is_first {
@@ -148,22 +150,38 @@ pub(super) async fn start(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Resu
             ports.process.spawn(launch, ctx).await?
         }
     };
-    ctx.save_note(Noted { process: server.clone() }).await?;
-    let sql_port = port(&launch.options, "mysql_port", MYSQL_PORT_DEFAULT)
-        .map_err(|e| Error::new(Code::InvalidPort, e.to_string()))?;
-    let started = Change::ServerStarted { process: server.clone(), sql_port };
-    ports.ledger.change(started, &ctx.dag_ref).await?;
-    wait_ready(ports, ctx, &server).await?;
-    Ok(server)
+    loop {
+        ctx.save_note(Noted { process: server.clone() }).await?;
+        let started = Change::ServerStarted { process: server.clone(), sql_port };
+        ports.ledger.change(started, &ctx.dag_ref).await?;
+        match wait_ready(ports, ctx, &server).await? {
+            None => return Ok(server),
+            Some(successor) => server = successor,
+        }
+    }
 }
 
-async fn wait_ready(ports: &Ports, ctx: &StepCtx, server: &ServerProcess) -> Result<()> {
+/// The process goes on as another one: an agent that comes back in the middle of a spawn finds the launcher, which ends
+/// well as soon as the database it has made stands by itself. Each launcher has one successor, and that one has none.
+async fn successor(ports: &Ports, ctx: &StepCtx, server: &ServerProcess) -> Result<Option<ServerProcess>> {
+    let found = ports.process.find().await?.filter(|found| found != server);
+    if let Some(found) = &found {
+        ctx.info(&format!("process {} goes on as process {}", server.pid, found.pid));
+    }
+    Ok(found)
+}
+
+/// `None` once it listens; another process when that one is what has to be waited for.
+async fn wait_ready(ports: &Ports, ctx: &StepCtx, server: &ServerProcess) -> Result<Option<ServerProcess>> {
     ctx.log_wait(&format!("process {} to listen", server.pid), ports.limits.start);
     let ready = ctx.waiting(ports.process.ready(server, ctx));
     match tokio::time::timeout(ports.limits.start, ready).await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(())) => Ok(None),
         Ok(Err(error)) if ctx.token.is_cancelled() => Err(error),
         Ok(Err(error)) => {
+            if let Some(successor) = successor(ports, ctx, server).await? {
+                return Ok(Some(successor));
+            }
             // It has ended, so this answers at once.
             let exit = ports.process.exited(server).await;
             record_exit(ports, ctx, server, exit).await?;
@@ -270,6 +288,9 @@ impl Step for Stop {
             ctx.save_note(Noted { process: server.clone() }).await?;
             warn_of_the_next_start(&self.0, ctx).await;
             stop_as(&self.0, ctx, &server, how).await?;
+            if let Some(successor) = successor(&self.0, ctx, &server).await? {
+                stop_as(&self.0, ctx, &successor, how).await?;
+            }
             Outcome::done()
         })
     }

@@ -33,11 +33,25 @@ struct State {
     is_initialised: bool,
     password: String,
     findings: Vec<Finding>,
+    /// The process found next is a launcher: it ends as soon as it is waited for, and the database is another one.
+    is_launcher: bool,
     /// Hands that fail, by name.
     failing: BTreeSet<&'static str>,
     /// Hands that hang until they are dropped.
     hanging: BTreeSet<&'static str>,
     done: Vec<&'static str>,
+}
+
+impl State {
+    /// A new process runs.
+    fn grow(&mut self) -> ServerProcess {
+        self.pids += 1;
+        let started_at = clock::system().now();
+        let server =
+            ServerProcess { pid: self.pids, start_ticks: 1, started_at, log_from: LogMark::default() };
+        self.running = Some(server.clone());
+        server
+    }
 }
 
 /// See the module. Cheap to clone.
@@ -102,6 +116,13 @@ impl Host {
         self.state().password = password.to_owned();
     }
 
+    /// A launcher runs: what an agent finds that comes back in the middle of a spawn.
+    pub(crate) fn launch(&self) {
+        let mut state = self.state();
+        state.is_launcher = true;
+        state.grow();
+    }
+
     /// The process dies by itself.
     pub(crate) fn die(&self) {
         let dead = self.state().running.take().expect("it runs");
@@ -151,15 +172,7 @@ impl Process for Host {
             self.hand("spawn", Code::StartFailed).await?;
             let mut state = self.state();
             assert!(state.running.is_none(), "a second process was spawned beside the first");
-            state.pids += 1;
-            let server = ServerProcess {
-                pid: state.pids,
-                start_ticks: 1,
-                started_at: clock::system().now(),
-                log_from: LogMark::default(),
-            };
-            state.running = Some(server.clone());
-            Ok(server)
+            Ok(state.grow())
         })
     }
 
@@ -167,6 +180,11 @@ impl Process for Host {
         Box::pin(async move {
             if self.state().failing.contains("ready") {
                 self.die();
+            }
+            if std::mem::take(&mut self.state().is_launcher) {
+                self.die();
+                self.state().grow();
+                return Err(Error::new(Code::StartFailed, "it ended with status 0"));
             }
             self.hand("ready", Code::StartFailed).await?;
             self.state().is_initialised = true;
@@ -188,6 +206,9 @@ impl Process for Host {
                 "a process that is not the noted one was stopped"
             );
             self.die();
+            if std::mem::take(&mut self.state().is_launcher) {
+                self.state().grow();
+            }
             Ok(StopReport { signals: vec!["SIGUSR1".to_owned()], exit: Exit::Code(0), took_millis: 1 })
         })
     }

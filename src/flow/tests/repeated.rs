@@ -30,6 +30,25 @@ async fn a_restart_in_any_step_leads_to_the_same_end() {
     }
 }
 
+/// Killed in the middle of a spawn, the agent comes back while the launcher still runs: that is not the database.
+#[tokio::test]
+async fn a_launcher_is_followed_to_the_database() {
+    let rig = stopped().await;
+    rig.host.launch();
+    let launcher = rig.host.running().unwrap();
+    let start = rig.run(start_template()).await;
+    assert_eq!(start.state, DagState::Succeeded, "{}", rig.lines(start.id).await);
+    let database = rig.host.running().unwrap();
+    assert_ne!(database, launcher);
+    assert_eq!(rig.ledger.state().server.process, Some(database));
+
+    let rig = stopped().await;
+    rig.host.launch();
+    let stop = rig.run(stop_template(KILL)).await;
+    assert_eq!(stop.state, DagState::Succeeded, "{}", rig.lines(stop.id).await);
+    assert!(rig.host.running().is_none());
+}
+
 #[tokio::test]
 async fn a_restart_in_any_step_of_an_init_leads_to_the_same_end() {
     for hand in ["prepare_dirs", "spawn", "ready", "set_root_password"] {
