@@ -29,8 +29,10 @@ pub enum StoreError {
     Sqlite(String),
     #[error("a stored value cannot be read: {0}")]
     Value(String),
-    #[error("the store failed before this write; nothing of it is stored")]
-    Aborted,
+    #[error(
+        "the store ended before it answered; whether this is stored is not known, so ask again with the same Idempotency-Key"
+    )]
+    Unanswered,
     #[error("the store is closing")]
     Closing,
     #[error("the store is busy; {0} writes are waiting")]

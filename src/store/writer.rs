@@ -103,7 +103,7 @@ impl Writer {
         self.send(Op::Write(write)).map_err(E::from)?;
         match answer.await {
             Ok(result) => result,
-            Err(_) => Err(StoreError::Aborted.into()),
+            Err(_) => Err(StoreError::Unanswered.into()),
         }
     }
 
