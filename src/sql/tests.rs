@@ -61,8 +61,16 @@ impl Rig {
         Self { control, server, sql: SeekdbSql::new(move || port), _dir: dir }
     }
 
-    async fn kill(&self) {
+    async fn stop(&self) {
         self.control.stop(&self.server, StopHow::Kill, &Silent).await.unwrap();
+    }
+}
+
+impl Drop for Rig {
+    /// Also when a test fails.
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_raw(self.server.pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
     }
 }
 
@@ -94,7 +102,7 @@ async fn passwords_are_values_whatever_they_are_made_of() {
         rig.sql.serving(&wanted).await.unwrap();
         current = wanted;
     }
-    rig.kill().await;
+    rig.stop().await;
 }
 
 #[tokio::test]
@@ -109,7 +117,7 @@ async fn a_refused_password_is_told_from_no_answer() {
     let names = rig.sql.parameter_names(&none).await.unwrap();
     assert!(names.iter().any(|name| name == "memory_limit"), "{} parameters", names.len());
     rig.sql.minor_freeze(&none, &Silent).await.unwrap();
-    rig.kill().await;
+    rig.stop().await;
     assert_eq!(rig.sql.login(&none).await, Login::NoAnswer);
     assert_eq!(rig.sql.serving(&none).await.unwrap_err().code, Code::DatabaseUseless);
 }
