@@ -228,6 +228,7 @@ enum Woken {
 impl Service {
     pub async fn run(mut self, app: App, token: CancellationToken) {
         let mut ledger = app.parts.ledger.watch();
+        self.take_up(&app).await;
         loop {
             self.look(&app).await;
             let life = self.health.borrow().process.clone();
@@ -244,6 +245,18 @@ impl Service {
                 }
                 Woken::Ended | Woken::Changed | Woken::Look => {}
             }
+        }
+    }
+
+    /// An end that was recorded by an agent which ended itself before the policy did its work: the policy goes on.
+    async fn take_up(&mut self, app: &App) {
+        let server = app.parts.ledger.state().server.clone();
+        let is_open = server.wanted == Wanted::Running
+            && server.process.is_none()
+            && server.last_exit.is_some_and(|exit| exit.is_unexpected);
+        if is_open && self.is_free(app).await && matches!(app.parts.ports.process.find().await, Ok(None)) {
+            self.short_lives = 1;
+            self.follow_policy();
         }
     }
 

@@ -93,8 +93,9 @@ pub fn next_start(ports: &Ports) -> Launch {
     if let Some(level) = configured.get("syslog_level") {
         options.insert("syslog_level".to_owned(), level.clone());
     }
-    if let Some(sql_port) = state.server.sql_port {
-        options.insert("mysql_port".to_owned(), sql_port.to_string());
+    let sql_port = state.server.sql_port.map(|port| port.to_string());
+    if let Some(sql_port) = sql_port.or_else(|| configured.get("mysql_port").cloned()) {
+        options.insert("mysql_port".to_owned(), sql_port);
     }
     Launch { is_first: false, options }
 }

@@ -275,7 +275,7 @@ async fn the_socket_refuses_other_users() {
     let home = Home::new();
     let _agent = home.start();
     if !rustix::process::geteuid().is_root() {
-        println!("left out, needs root: the socket and other users");
+        // The summary of `make test` names it.
         return;
     }
     // The directories of the home may be closed to them as well; the socket alone is the question here.

@@ -134,7 +134,7 @@ async fn a_full_disk_is_told_at_the_start_and_nothing_is_half_made() {
     let dir = tempfile::Builder::new().prefix("obpilot-full-").tempdir().unwrap();
     let at = dir.path().canonicalize().unwrap().join("disk");
     let Some(disk) = Small::mount(&at, "size=2m") else {
-        println!("left out, needs root: the full disk");
+        // The summary of `make test` names it.
         return;
     };
     let home = Home::at(at.join("home"));
@@ -157,7 +157,7 @@ async fn a_disk_that_fills_up_refuses_work_and_recovers() {
     let dir = tempfile::Builder::new().prefix("obpilot-full-").tempdir().unwrap();
     let at = dir.path().canonicalize().unwrap().join("disk");
     let Some(disk) = Small::mount(&at, "size=4m") else {
-        println!("left out, needs root: the disk that fills up");
+        // The summary of `make test` names it.
         return;
     };
     let home = Home::at(at.join("home"));

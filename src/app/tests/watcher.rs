@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Agent, local, remote};
 use crate::app::health::{Health, Sql};
+use crate::cluster::{Change, LastExit};
 use crate::config::{Engine, RestartPolicy};
 use crate::engine::port::Archive as _;
 use crate::error::Code;
@@ -56,6 +57,20 @@ async fn the_policy_restarts_also_while_everybody_asks() {
     assert_eq!(agent.rig.host.times("spawn"), 2);
 }
 
+/// The end is on record, and the agent that was about to restart it has ended: the next one does.
+#[tokio::test]
+async fn the_policy_is_taken_up_by_the_next_agent() {
+    let rig = running().await;
+    let pid = rig.host.running().unwrap().pid;
+    rig.host.die();
+    let at = crate::clock::system().now();
+    let exit = LastExit { pid, exit: crate::model::Exit::Signal(9), at, is_unexpected: true };
+    rig.ledger.change(Change::ServerExited(exit), "watcher").await.unwrap();
+    let agent = Agent::on(rig, on_failure());
+    agent.until(Health::is_serving).await;
+    assert_eq!(agent.rig.host.times("spawn"), 2);
+}
+
 #[tokio::test]
 async fn what_was_stopped_on_purpose_stays_down() {
     let agent = Agent::on(running().await, on_failure());
@@ -81,12 +96,7 @@ async fn w13_a_refused_password_is_a_state_and_one_call_cures_it() {
     assert!(agent.app.check_root(&old).await);
     agent.rig.host.change_password("new");
     // Something changes, so the watcher looks anew.
-    agent
-        .rig
-        .ledger
-        .change(crate::cluster::Change::ServerVersion("4.3.5.4".to_owned()), "test")
-        .await
-        .unwrap();
+    agent.rig.ledger.change(Change::ServerVersion("4.3.5.4".to_owned()), "test").await.unwrap();
     agent.until(|health| health.sql == Sql::Refused).await;
     assert!(!agent.app.check_root(&old).await);
     let wrong = agent.app.give_root_password(Password::new("x"), &local()).await.unwrap_err();
