@@ -82,12 +82,30 @@ fn complete(operation: &mut Operation, route: &Route) {
     let names_a_task = route.path.contains('{') || route.path.contains("/maintain/");
     let refusals = [
         (true, "default", "A refusal; errCode is one of errors.json, and its status stands there"),
-        (is_protected, "400", "Refused: the request, the identity, or a rule; without a header Request.Header.NotFound"),
-        (is_protected, "401", "Not let in: one and the same answer whatever was wrong, unless the password was right"),
+        (
+            is_protected,
+            "400",
+            "Refused: the request, the identity, or a rule; without a header Request.Header.NotFound",
+        ),
+        (
+            is_protected,
+            "401",
+            "Not let in: one and the same answer whatever was wrong, unless the password was right",
+        ),
         (names_a_task, "404", "There is no such task"),
         (operation.request_body.is_some(), "413", "The body is larger than api.body_max_bytes"),
-        (is_protected, "429", "Too many failed attempts from this address; Retry-After says how long to wait"),
+        (
+            is_protected,
+            "429",
+            "Too many failed attempts from this address; Retry-After says how long to wait",
+        ),
     ];
+    // The first line about the operation is what a success means, where the handler says no more.
+    if let Some(RefOr::T(success)) = operation.responses.responses.get_mut("200")
+        && success.description.is_empty()
+    {
+        success.description = operation.summary.clone().unwrap_or_default();
+    }
     for (_, status, about) in refusals.into_iter().filter(|(applies, _, _)| *applies) {
         operation.responses.responses.insert(status.to_owned(), RefOr::T(refusal(about)));
     }
