@@ -24,7 +24,7 @@ fn check_envelope(answer: &Answer, what: &str) {
 }
 
 /// The ways in: the socket, sealed TCP, and the same by HTTP/2.
-async fn doors(home: &Home, agent: &Agent) -> [Door; 3] {
+pub(crate) async fn doors(home: &Home, agent: &Agent) -> [Door; 3] {
     let tcp = home.tcp("").await;
     let http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
     let mut http2 = tcp.clone();

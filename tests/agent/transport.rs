@@ -6,6 +6,7 @@ use std::net::{Shutdown, TcpStream};
 use obpilot::api::ROUTES;
 use serde_json::{Value, json};
 
+use crate::contract::doors;
 use crate::rig::{Door, Home, LIMIT};
 
 /// Writes all requests before it reads; the last one asks for the end of the connection.
@@ -62,7 +63,7 @@ async fn requests_in_a_row_are_answered_in_order_whatever_was_wrong_with_one() {
 async fn a_connection_is_used_again_after_every_kind_of_refusal() {
     let home = Home::new();
     let agent = home.start();
-    for door in [agent.door.clone(), home.tcp("").await] {
+    for door in doors(&home, &agent).await {
         for route in ROUTES.iter().filter(|route| route.method != "GET") {
             let target = route.path.replace("{id}", "1");
             let refused = door.send(route.method, &target, Some("{ no json".to_owned())).await;
@@ -80,7 +81,7 @@ async fn every_body_has_a_limit_that_the_refusal_names() {
     home.configure("[api]\nbody_max_bytes = 4096\n");
     let agent = home.start();
     let large = json!({ "password": "x".repeat(8192) }).to_string();
-    for door in [agent.door.clone(), home.tcp("").await] {
+    for door in doors(&home, &agent).await {
         for route in ROUTES.iter().filter(|r| r.method != "GET" && r.path != "/api/v1/status") {
             let target = route.path.replace("{id}", "1");
             let answer = door.send(route.method, &target, Some(large.clone())).await;
@@ -156,4 +157,36 @@ async fn an_envelope_has_the_members_of_the_contract_and_no_others() {
         Door::open(&home.address()).request("GET", "/api/v1/ob/info", None).header("X-OCS-Header", "x");
     let denied: Value = serde_json::from_str(&denied.send().await.unwrap().text().await.unwrap()).unwrap();
     assert_eq!(names(&denied["error"]), ["code", "errCode", "message"]);
+}
+
+/// `Idempotency-Key`: asked again, also after the end and by another door, it is the same task; for anything else it is refused.
+#[tokio::test]
+async fn a_request_with_a_key_makes_one_task() {
+    let home = Home::new();
+    let agent = home.start();
+    let join =
+        json!({ "agentInfo": { "ip": "127.0.0.1", "port": home.port }, "zoneName": "zone1" }).to_string();
+    let ask = async |door: &Door, key: &str, body: &str| {
+        let request = door.request("POST", "/api/v1/agent/join", Some(body)).header("Idempotency-Key", key);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), serde_json::from_str::<Value>(&response.text().await.unwrap()).unwrap())
+    };
+    let (status, first) = ask(&agent.door, "one", &join).await;
+    assert_eq!(status, 200, "{first}");
+    let id = first["data"]["id"].as_str().unwrap();
+    agent.door.finished(id).await.expect_succeeded();
+    for door in doors(&home, &agent).await {
+        // The agent is a MASTER by now and would refuse another join.
+        let (status, again) = ask(&door, "one", &join).await;
+        assert_eq!((status, &again["data"]["id"]), (200, &json!(id)), "{again}");
+        let (status, other) = ask(&door, "two", &join).await;
+        assert_eq!((status, &other["error"]["errCode"]), (400, &json!("Agent.Identify.NotSupportOperation")));
+        let (status, reused) = ask(&door, "one", &join.replace("zone1", "zone2")).await;
+        assert_eq!(status, 400, "{reused}");
+        assert!(reused["error"]["message"].as_str().unwrap().contains("new key"), "{reused}");
+        let (status, unusable) = ask(&door, &"k".repeat(129), &join).await;
+        assert_eq!((status, &unusable["error"]["errCode"]), (400, &json!("Common.IllegalArgument")));
+    }
+    let dags = agent.door.get("/api/v1/task/dags/agent").await.data();
+    assert_eq!(dags["contents"].as_array().unwrap().len(), 1, "{dags:#}");
 }
