@@ -10,6 +10,7 @@ use crate::secure;
 use crate::tasks::Tasks;
 use crate::wire::{self, AgentInfo, Contents, DagDetail, Envelope, HostInfo, JoinBody, PasswordBody};
 
+/// Become the master of a cluster to be (only a SINGLE agent)
 #[utoipa::path(post, path = "/api/v1/agent/join", tag = "agent", request_body = JoinBody,
     responses((status = 200, description = "The task `Join self`", body = Envelope<DagDetail>)))]
 pub(super) async fn join(call: Call<JoinBody>) -> Outcome<DagDetail> {
@@ -23,6 +24,7 @@ pub(super) async fn join(call: Call<JoinBody>) -> Outcome<DagDetail> {
     Outcome::data(joined.map(|dag| wire::created(app.own(), &dag)))
 }
 
+/// Set or replace the password of this agent
 #[utoipa::path(post, path = "/api/v1/agent/password", tag = "agent", request_body = PasswordBody,
     responses((status = 200, body = Envelope<Value>)))]
 pub(super) async fn password(call: Call<PasswordBody>) -> Outcome<Value> {
@@ -31,6 +33,7 @@ pub(super) async fn password(call: Call<PasswordBody>) -> Outcome<Value> {
     Outcome::nothing(app.set_agent_password(body.password, &caller).await)
 }
 
+/// Processors, memory, disks, limits of this host
 #[utoipa::path(get, path = "/api/v1/agent/host-info", tag = "agent",
     responses((status = 200, body = Envelope<HostInfo>)))]
 pub(super) async fn host_info(call: Call<()>) -> Outcome<HostInfo> {
@@ -39,6 +42,7 @@ pub(super) async fn host_info(call: Call<()>) -> Outcome<HostInfo> {
     Outcome::data(Ok(HostInfo::new(ip, &facts, secure::sha1_hex)))
 }
 
+/// The agents of the cluster
 #[utoipa::path(get, path = "/api/v1/ob/agents", tag = "agent",
     responses((status = 200, body = Envelope<Contents<AgentInfo>>)))]
 pub(super) async fn agents(call: Call<()>) -> Outcome<Contents<AgentInfo>> {

@@ -32,6 +32,9 @@ const PAGE: u32 = 500;
 /// A comment is sent into a silent stream so that dead connections are noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
+/// Every transition and log line, as server-sent events
+///
+/// Begins with what happens next, or after a given event with everything since.
 #[utoipa::path(get, path = "/api/v1/task/events", tag = "task",
     params(
         ("Last-Event-ID" = Option<i64>, Header, description = "Go on after this event"),

@@ -15,6 +15,7 @@ use crate::wire::{
     ObserverConfigBody, Plan, PlanServer, RootPwdBody, ScopeBody, StartBody, StopBody, TopologyServer,
 };
 
+/// Set name, id and root password of the cluster to be (only a MASTER); replaces all four values
 #[utoipa::path(post, path = "/api/v1/obcluster/config", tag = "cluster", request_body = ClusterConfigBody,
     responses((status = 200, description = "The task `Update cluster config`", body = Envelope<DagDetail>)))]
 pub(super) async fn cluster_config(call: Call<ClusterConfigBody>) -> Outcome<DagDetail> {
@@ -31,12 +32,14 @@ pub(super) async fn cluster_config(call: Call<ClusterConfigBody>) -> Outcome<Dag
     Outcome::data(made.map(|dag| wire::created(app.own(), &dag)))
 }
 
+/// The same as POST
 #[utoipa::path(put, path = "/api/v1/obcluster/config", tag = "cluster", request_body = ClusterConfigBody,
     responses((status = 200, body = Envelope<DagDetail>)))]
 pub(super) async fn cluster_config_by_put(call: Call<ClusterConfigBody>) -> Outcome<DagDetail> {
     cluster_config(call).await
 }
 
+/// Set what servers will be started with (only a MASTER); replaces what was set at this scope
 #[utoipa::path(post, path = "/api/v1/observer/config", tag = "cluster", request_body = ObserverConfigBody,
     responses((status = 200, description = "The task `Update observer config`", body = Envelope<DagDetail>)))]
 pub(super) async fn observer_config(call: Call<ObserverConfigBody>) -> Outcome<DagDetail> {
@@ -47,12 +50,14 @@ pub(super) async fn observer_config(call: Call<ObserverConfigBody>) -> Outcome<D
     Outcome::data(made.map(|dag| wire::created(app.own(), &dag)))
 }
 
+/// The same as POST
 #[utoipa::path(put, path = "/api/v1/observer/config", tag = "cluster", request_body = ObserverConfigBody,
     responses((status = 200, body = Envelope<DagDetail>)))]
 pub(super) async fn observer_config_by_put(call: Call<ObserverConfigBody>) -> Outcome<DagDetail> {
     observer_config(call).await
 }
 
+/// Create the database (only a MASTER); an empty body is allowed
 #[utoipa::path(post, path = "/api/v1/ob/init", tag = "cluster", request_body = InitBody,
     responses((status = 200, description = "The task `Initialize cluster`", body = Envelope<DagDetail>)))]
 pub(super) async fn init(call: Call<InitBody>) -> Outcome<DagDetail> {
@@ -66,6 +71,7 @@ pub(super) async fn init(call: Call<InitBody>) -> Outcome<DagDetail> {
 /// A task, or what it would be.
 type TaskOrPlan = Either<Outcome<DagDetail>, Outcome<Plan>>;
 
+/// Start servers
 #[utoipa::path(post, path = "/api/v1/ob/start", tag = "cluster", request_body = StartBody,
     params(("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
     responses((status = 200, description = "The task `Start OB`; with `plan=true` a `Plan` instead", body = Envelope<DagDetail>)))]
@@ -74,6 +80,7 @@ pub(super) async fn start(call: Call<StartBody>) -> TaskOrPlan {
     operate(call, wanted).await
 }
 
+/// Stop servers
 #[utoipa::path(post, path = "/api/v1/ob/stop", tag = "cluster", request_body = StopBody,
     params(("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
     responses((status = 200, description = "The task `Stop OB`; with `plan=true` a `Plan` instead", body = Envelope<DagDetail>)))]
@@ -111,6 +118,7 @@ fn render_plan(plan: crate::app::Plan) -> Plan {
     Plan { name, scope, servers: servers.collect(), stages, consequences, obstacles }
 }
 
+/// Tell the agent the root password that was set elsewhere
 #[utoipa::path(post, path = "/api/v1/obcluster/password", tag = "cluster", request_body = RootPwdBody,
     responses((status = 200, description = "The database accepted it; the agent uses it from now on", body = Envelope<Value>)))]
 pub(super) async fn root_password(call: Call<RootPwdBody>) -> Outcome<Value> {
@@ -119,6 +127,7 @@ pub(super) async fn root_password(call: Call<RootPwdBody>) -> Outcome<Value> {
     Outcome::nothing(app.give_root_password(body.root_pwd, &caller).await)
 }
 
+/// The cluster and its servers, with or without a database
 #[utoipa::path(get, path = "/api/v1/ob/info", tag = "cluster", responses((status = 200, body = Envelope<ObInfo>)))]
 pub(super) async fn info(call: Call<()>) -> Outcome<ObInfo> {
     Outcome::data(Ok(render_info(call.app.ob_info())))

@@ -6,7 +6,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, Securi
 use utoipa::openapi::{Components, OpenApi as Spec, Ref, RefOr, Response, content::ContentBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::route::ROUTES;
+use super::route::{ROUTES, Route};
 use super::{agent, events, ob, public, task};
 use crate::secure::{AGENT_HEADER, DATABASE_HEADER, RouteClass};
 use crate::wire::{Envelope, Plan};
@@ -18,7 +18,10 @@ use crate::wire::{Envelope, Plan};
     info(
         title = "obpilot API v1",
         description = "OBShell's v1 API as obpilot answers it. Every answer is an envelope; every error has an errCode of \
-                       errors.json. Protected routes take a sealed header (docs/api.md) on TCP and none on the Unix socket.",
+                       errors.json and a message that says what to do. Protected routes take a sealed header (docs/api.md) \
+                       on TCP, their bodies are sealed with it; on the Unix socket the kernel tells who asks. In bodies, \
+                       names match in any case, null is as good as absent, and unknown members are ignored. A request with \
+                       an Idempotency-Key gives the same task however often it comes.",
         version = "4.5.0.0",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -67,24 +70,64 @@ impl Modify for FromRoutes {
                 _ => &mut item.post,
             };
             if let Some(operation) = operation {
-                complete(operation, route.class);
+                complete(operation, route);
             }
         }
     }
 }
 
-fn complete(operation: &mut Operation, class: RouteClass) {
-    let mut refusal = Response::new("A refusal; errCode is one of errors.json, and its status stands there");
-    let schema = RefOr::Ref(Ref::from_schema_name(REFUSAL));
-    refusal
-        .content
-        .insert("application/json".to_owned(), ContentBuilder::new().schema(Some(schema)).build().into());
-    operation.responses.responses.insert("default".to_owned(), RefOr::T(refusal));
-    if class != RouteClass::Open {
+fn complete(operation: &mut Operation, route: &Route) {
+    operation.operation_id = Some(operation_id(route));
+    let is_protected = route.class != RouteClass::Open;
+    let names_a_task = route.path.contains('{') || route.path.contains("/maintain/");
+    let refusals = [
+        (true, "default", "A refusal; errCode is one of errors.json, and its status stands there"),
+        (
+            is_protected,
+            "400",
+            "Refused: the request, the identity, or a rule; without a header Request.Header.NotFound",
+        ),
+        (
+            is_protected,
+            "401",
+            "Not let in: one and the same answer whatever was wrong, unless the password was right",
+        ),
+        (names_a_task, "404", "There is no such task"),
+        (operation.request_body.is_some(), "413", "The body is larger than api.body_max_bytes"),
+        (
+            is_protected,
+            "429",
+            "Too many failed attempts from this address; Retry-After says how long to wait",
+        ),
+    ];
+    // The first line about the operation is what a success means, where the handler says no more.
+    if let Some(RefOr::T(success)) = operation.responses.responses.get_mut("200")
+        && success.description.is_empty()
+    {
+        success.description = operation.summary.clone().unwrap_or_default();
+    }
+    for (_, status, about) in refusals.into_iter().filter(|(applies, _, _)| *applies) {
+        operation.responses.responses.insert(status.to_owned(), RefOr::T(refusal(about)));
+    }
+    if is_protected {
         let scopes: [&str; 0] = [];
         let by = |name| SecurityRequirement::new(name, scopes);
         operation.security = Some(vec![by("rootPassword"), by("agentPassword")]);
     }
+}
+
+/// Method and path in words: handlers of two rooms may have the same name, operations of one document may not.
+fn operation_id(route: &Route) -> String {
+    let path = route.path.trim_start_matches("/api/v1/").replace(['/', '-'], "_");
+    format!("{}_{path}", route.method.to_lowercase()).replace("{id}", "by_id")
+}
+
+fn refusal(about: &str) -> Response {
+    let mut refusal = Response::new(about);
+    let schema = RefOr::Ref(Ref::from_schema_name(REFUSAL));
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    refusal.content.insert("application/json".to_owned(), content.into());
+    refusal
 }
 
 /// The document as text, as it stands in `proto/openapi.json`.

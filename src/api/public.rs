@@ -18,11 +18,13 @@ use crate::wire::{
 /// Longest probe of the database that `ob_query_timeout` may ask for; its unit is microseconds.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
+/// The time of this host
 #[utoipa::path(get, path = "/api/v1/time", tag = "open", responses((status = 200, description = "Now", body = crate::wire::Envelope<String>)))]
 pub(super) async fn time(_: Open) -> Outcome<String> {
     Outcome::data(Ok(on_wire(clock::system().now())))
 }
 
+/// Who this agent is, and which authentication it takes
 #[utoipa::path(get, path = "/api/v1/info", tag = "open", responses((status = 200, body = crate::wire::Envelope<Info>)))]
 pub(super) async fn info(open: Open) -> Outcome<Info> {
     let view = open.app.info();
@@ -52,7 +54,7 @@ fn nanos(moment: crate::model::Timestamp) -> i64 {
     i64::try_from(moment.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
-/// Commit and time of the build, where the build knew them.
+/// Commit and time of the build, where the build knew them
 #[utoipa::path(get, path = "/api/v1/git-info", tag = "open", responses((status = 200, body = crate::wire::Envelope<GitInfo>)))]
 pub(super) async fn git_info(_: Open) -> Outcome<GitInfo> {
     let commit = option_env!("OBPILOT_COMMIT").unwrap_or_default();
@@ -64,6 +66,7 @@ pub(super) async fn git_info(_: Open) -> Outcome<GitInfo> {
     }))
 }
 
+/// The public key that headers are sealed with
 #[utoipa::path(get, path = "/api/v1/secret", tag = "open", responses((status = 200, body = crate::wire::Envelope<Secret>)))]
 pub(super) async fn secret(open: Open) -> Outcome<Secret> {
     let AgentAddr { ip, port } = open.app.own();
@@ -71,9 +74,9 @@ pub(super) async fn secret(open: Open) -> Outcome<Secret> {
     Outcome::data(Ok(Secret { ip: ip.to_string(), port: i64::from(port), public_key }))
 }
 
-/// The same answer for GET and POST.
+/// The truth of now: agent, database process, lock
 #[utoipa::path(get, path = "/api/v1/status", tag = "open",
-    params(("ob_query_timeout" = Option<u64>, Query, description = "Bound of the database probe in µs, 1 to 60 s")),
+    params(("ob_query_timeout" = Option<u64>, Query, description = "Bound of the database probe in microseconds, 1 to 60000000; 10 s by default, and at most")),
     responses((status = 200, body = crate::wire::Envelope<Status>)))]
 pub(super) async fn status(open: Open, request: HttpRequest) -> Outcome<Status> {
     let limit = match probe_limit(request.query_string()) {
@@ -83,7 +86,10 @@ pub(super) async fn status(open: Open, request: HttpRequest) -> Outcome<Status> 
     Outcome::data(open.app.status(limit).await.map(render))
 }
 
-#[utoipa::path(post, path = "/api/v1/status", tag = "open", responses((status = 200, body = crate::wire::Envelope<Status>)))]
+/// The same answer as GET
+#[utoipa::path(post, path = "/api/v1/status", tag = "open",
+    params(("ob_query_timeout" = Option<u64>, Query, description = "As for GET")),
+    responses((status = 200, body = crate::wire::Envelope<Status>)))]
 pub(super) async fn status_by_post(open: Open, request: HttpRequest) -> Outcome<Status> {
     status(open, request).await
 }

@@ -9,7 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::dev::{Extensions, Server, ServerHandle, Service};
+use actix_web::dev::{Extensions, Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
 use actix_web::middleware::NormalizePath;
 use actix_web::{App, HttpMessage, HttpServer, web};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -119,20 +119,7 @@ pub fn serve(listeners: Listeners, door: Door, config: &Api) -> Result<Served, S
             .app_data(web::Data::new(door))
             .configure(route::configure)
             .wrap(NormalizePath::trim())
-            // The outermost layer: whatever happens below becomes an envelope.
-            .wrap_fn(move |request, service| {
-                let target = request.uri().path_and_query().map_or("/", |t| t.as_str()).to_owned();
-                let peer = request.conn_data::<Peer>().copied().unwrap_or(Peer::Unknown);
-                let meta = Rc::new(Meta::new(target, request.headers(), peer, clock.now().as_second()));
-                request.extensions_mut().insert(Rc::clone(&meta));
-                let work = AssertUnwindSafe(service.call(request)).catch_unwind();
-                async move {
-                    work.await.unwrap_or_else(|panic| {
-                        let text = format!("the request hit a defect of the agent: {}", panic_text(&*panic));
-                        Err(Failure::new(Error::unexpected(text), meta).into())
-                    })
-                }
-            })
+            .wrap_fn(move |request, service| guard(request, service, clock.now().as_second()))
     };
     let mut server = HttpServer::new(factory)
         .workers(config.workers)
@@ -148,6 +135,29 @@ pub fn serve(listeners: Listeners, door: Door, config: &Api) -> Result<Served, S
     let server = server.listen_uds(unix).map_err(ServeError::Server)?.run();
     let handle = server.handle();
     Ok(Served { server, handle })
+}
+
+/// The outermost layer: whatever happens below becomes an envelope.
+pub(super) fn guard<S, B>(
+    request: ServiceRequest,
+    service: &S,
+    received_secs: i64,
+) -> impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>> + use<S, B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
+{
+    let target = request.uri().path_and_query().map_or("/", |t| t.as_str()).to_owned();
+    let peer = request.conn_data::<Peer>().copied().unwrap_or(Peer::Unknown);
+    let meta = Rc::new(Meta::new(target, request.headers(), peer, received_secs));
+    request.extensions_mut().insert(Rc::clone(&meta));
+    let work = AssertUnwindSafe(service.call(request)).catch_unwind();
+    async move {
+        work.await.unwrap_or_else(|panic| {
+            tracing::error!(trace_id = %meta.trace_id, panic = panic_text(&*panic), "a request hit a defect of the agent");
+            let text = "the request hit a defect of the agent; its log has more under the traceId of this answer";
+            Err(Failure::new(Error::unexpected(text), meta).into())
+        })
+    }
 }
 
 /// Who is at the other end, once per connection.

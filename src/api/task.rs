@@ -15,6 +15,7 @@ use crate::wire::{
     self, Contents, DagDetail, Envelope, LogLine, NodeDetail, OperatorBody, SubTaskDetail, operator_body,
 };
 
+/// One task, at once or when it has changed
 #[utoipa::path(get, path = "/api/v1/task/dag/{id}", tag = "task",
     params(
         ("id" = String, Path, description = "Generic id"),
@@ -42,8 +43,9 @@ fn watch(call: &Call<()>) -> Result<Option<Watch>> {
     Ok(Some(Watch { since, wait: Duration::from_secs(wait) }))
 }
 
+/// One node of a task
 #[utoipa::path(get, path = "/api/v1/task/node/{id}", tag = "task",
-    params(("id" = String, Path), ("show_details" = Option<bool>, Query)),
+    params(("id" = String, Path, description = "Generic id of the node"), ("show_details" = Option<bool>, Query, description = "With sub-tasks; true by default")),
     responses((status = 200, body = Envelope<NodeDetail>)))]
 pub(super) async fn node(call: Call<()>, id: Path<String>) -> Outcome<NodeDetail> {
     let found: Result<_> = async {
@@ -55,21 +57,26 @@ pub(super) async fn node(call: Call<()>, id: Path<String>) -> Outcome<NodeDetail
     Outcome::data(found)
 }
 
-#[utoipa::path(get, path = "/api/v1/task/sub_task/{id}", tag = "task", params(("id" = String, Path)),
+/// One sub-task with its record
+#[utoipa::path(get, path = "/api/v1/task/sub_task/{id}", tag = "task", params(("id" = String, Path, description = "Generic id of the sub-task")),
     responses((status = 200, body = Envelope<SubTaskDetail>)))]
 pub(super) async fn sub_task(call: Call<()>, id: Path<String>) -> Outcome<SubTaskDetail> {
     let found = call.app.sub_task(&id).await;
     Outcome::data(found.map(|(detail, at)| wire::sub_task_detail(call.app.own(), &detail, at.node, at.sub)))
 }
 
-#[utoipa::path(get, path = "/api/v1/task/sub_task/{id}/logs", tag = "task", params(("id" = String, Path)),
+/// The lines of one sub-task, all attempts; empty for an unknown number
+#[utoipa::path(get, path = "/api/v1/task/sub_task/{id}/logs", tag = "task", params(("id" = String, Path, description = "Generic id of the sub-task")),
     responses((status = 200, body = Envelope<Contents<LogLine>>)))]
 pub(super) async fn sub_task_logs(call: Call<()>, id: Path<String>) -> Outcome<Contents<LogLine>> {
     let rows = call.app.sub_task_logs(&id).await;
     Outcome::list(rows.map(|rows| rows.iter().map(wire::log_line).collect()))
 }
 
-#[utoipa::path(post, path = "/api/v1/task/dag/{id}", tag = "task", params(("id" = String, Path)),
+/// RETRY, ROLLBACK, CANCEL or PASS a task
+///
+/// `obpilot.operators` of the task tells which are possible now.
+#[utoipa::path(post, path = "/api/v1/task/dag/{id}", tag = "task", params(("id" = String, Path, description = "Generic id of the task")),
     request_body = OperatorBody, responses((status = 200, description = "The new state can be read", body = Envelope<Value>)))]
 pub(super) async fn operate_dag(call: Call<OperatorBody>, id: Path<String>) -> Outcome<Value> {
     let done: Result<()> = async {
@@ -80,7 +87,8 @@ pub(super) async fn operate_dag(call: Call<OperatorBody>, id: Path<String>) -> O
     Outcome::nothing(done)
 }
 
-#[utoipa::path(post, path = "/api/v1/task/node/{id}", tag = "task", params(("id" = String, Path)),
+/// PASS a failed node; its task goes on with the next one
+#[utoipa::path(post, path = "/api/v1/task/node/{id}", tag = "task", params(("id" = String, Path, description = "Generic id of the node")),
     request_body = OperatorBody, responses((status = 200, body = Envelope<Value>)))]
 pub(super) async fn operate_node(call: Call<OperatorBody>, id: Path<String>) -> Outcome<Value> {
     let done: Result<()> = async {
@@ -104,37 +112,43 @@ fn render(call: &Call<()>, dags: Vec<Detail>, details: bool) -> Vec<DagDetail> {
     dags.iter().map(|detail| wire::dag_detail(call.app.own(), detail, details)).collect()
 }
 
-#[utoipa::path(get, path = "/api/v1/task/dags/ob", tag = "task", params(("show_details" = Option<bool>, Query)),
+/// All tasks of the cluster (only on a CLUSTER AGENT)
+#[utoipa::path(get, path = "/api/v1/task/dags/ob", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
 pub(super) async fn dags_ob(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     list(call, DagList::Cluster).await
 }
 
-#[utoipa::path(get, path = "/api/v1/task/dags/agent", tag = "task", params(("show_details" = Option<bool>, Query)),
+/// All tasks of this agent, oldest first
+#[utoipa::path(get, path = "/api/v1/task/dags/agent", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
 pub(super) async fn dags_agent(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     list(call, DagList::Agent).await
 }
 
-#[utoipa::path(get, path = "/api/v1/task/dag/unfinish", tag = "task", params(("show_details" = Option<bool>, Query)),
+/// What nobody has dealt with yet: tasks that run, and failed ones that took a lock
+#[utoipa::path(get, path = "/api/v1/task/dag/unfinish", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
 pub(super) async fn unfinished(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     list(call, DagList::Unfinished).await
 }
 
-#[utoipa::path(get, path = "/api/v1/task/dag/ob/unfinish", tag = "task", params(("show_details" = Option<bool>, Query)),
+/// The same of the cluster (only on a CLUSTER AGENT)
+#[utoipa::path(get, path = "/api/v1/task/dag/ob/unfinish", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
 pub(super) async fn unfinished_ob(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     list(call, DagList::ClusterUnfinished).await
 }
 
-#[utoipa::path(get, path = "/api/v1/task/dag/agent/unfinish", tag = "task", params(("show_details" = Option<bool>, Query)),
+/// The same of this agent
+#[utoipa::path(get, path = "/api/v1/task/dag/agent/unfinish", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
 pub(super) async fn unfinished_agent(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     list(call, DagList::AgentUnfinished).await
 }
 
-#[utoipa::path(get, path = "/api/v1/task/dag/maintain/ob", tag = "task", params(("show_details" = Option<bool>, Query)),
+/// The newest task that took the lock of the cluster
+#[utoipa::path(get, path = "/api/v1/task/dag/maintain/ob", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<DagDetail>)))]
 pub(super) async fn maintain_ob(call: Call<()>) -> Outcome<DagDetail> {
     let found: Result<_> = async {
@@ -145,7 +159,8 @@ pub(super) async fn maintain_ob(call: Call<()>) -> Outcome<DagDetail> {
     Outcome::data(found)
 }
 
-#[utoipa::path(get, path = "/api/v1/task/dag/maintain/agent", tag = "task", params(("show_details" = Option<bool>, Query)),
+/// The newest task that took the lock of this agent, even if it ended long ago
+#[utoipa::path(get, path = "/api/v1/task/dag/maintain/agent", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<DagDetail>)))]
 pub(super) async fn maintain_agent(call: Call<()>) -> Outcome<DagDetail> {
     let found: Result<_> = async {
@@ -156,7 +171,8 @@ pub(super) async fn maintain_agent(call: Call<()>) -> Outcome<DagDetail> {
     Outcome::data(found)
 }
 
-#[utoipa::path(get, path = "/api/v1/task/dag/maintain/agents", tag = "task", params(("show_details" = Option<bool>, Query)),
+/// The same of every agent that has one
+#[utoipa::path(get, path = "/api/v1/task/dag/maintain/agents", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
 pub(super) async fn maintain_agents(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     let found: Result<_> = async {
@@ -167,7 +183,8 @@ pub(super) async fn maintain_agents(call: Call<()>) -> Outcome<Contents<DagDetai
     Outcome::list(found)
 }
 
-#[utoipa::path(get, path = "/api/v1/task/dag/agent/main_dags", tag = "task", params(("show_details" = Option<bool>, Query)),
+/// Main tasks whose parts still hold locks
+#[utoipa::path(get, path = "/api/v1/task/dag/agent/main_dags", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
 pub(super) async fn main_dags(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     let found: Result<_> = async {

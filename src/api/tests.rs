@@ -69,6 +69,49 @@ fn protected_routes_are_documented_as_such() {
     }
 }
 
+/// What a generator of clients stumbles over.
+#[test]
+fn operations_have_ids_of_their_own_and_everything_is_described() {
+    let document = parsed(&document());
+    let mut ids = BTreeSet::new();
+    let items = document["paths"].as_object().unwrap().values();
+    for operation in items.flat_map(|item| item.as_object().unwrap().values()) {
+        let id = operation["operationId"].as_str().unwrap();
+        assert!(ids.insert(id), "{id} stands twice");
+        assert!(!operation["summary"].as_str().unwrap_or_default().is_empty(), "{id} has no summary");
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let responses = operation["responses"].as_object().unwrap().values();
+        for part in parameters.chain(responses) {
+            assert!(!part["description"].as_str().unwrap_or_default().is_empty(), "{id}: {part}");
+        }
+    }
+}
+
+/// A defect is an envelope like any other answer, with its own time and trace, and tells nothing of the inside.
+#[actix_web::test]
+async fn h19_a_panic_becomes_an_envelope() {
+    use actix_web::{App, HttpResponse, test, web};
+    async fn handler() -> HttpResponse {
+        panic!("the innermost secret")
+    }
+    let app = App::new()
+        .route("/api/v1/time", web::get().to(handler))
+        .wrap_fn(|request, service| super::serve::guard(request, service, 0));
+    let app = test::init_service(app).await;
+    let request = test::TestRequest::get().uri("/api/v1/time").insert_header(("X-OBSHELL-Trace-ID", "mine"));
+    let error = test::try_call_service(&app, request.to_request()).await.unwrap_err();
+    let response = error.error_response();
+    assert_eq!(response.status(), 500);
+    let bytes = actix_web::body::to_bytes(response.into_body()).await.unwrap();
+    let text = std::str::from_utf8(&bytes).unwrap();
+    let json = parsed(text);
+    assert_eq!(
+        (&json["successful"], &json["error"]["errCode"], &json["traceId"]),
+        (&Value::from(false), &Value::from("Common.Unexpected"), &Value::from("mine"))
+    );
+    assert!(!text.contains("innermost"), "{text}");
+}
+
 #[test]
 fn codes_and_titles_are_one_of_a_kind() {
     let names: BTreeSet<_> = Code::ALL.iter().map(|code| code.name()).collect();

@@ -34,7 +34,8 @@ pub(super) async fn status(global: &Global) -> Result<(), Ending> {
 pub(super) async fn start(args: &RunArgs, global: &Global) -> Result<(), Ending> {
     let home = home_for(global)?;
     if let Some(Holder { pid, .. }) = holder(&home)? {
-        render::say(&format!("the agent of {home} runs already, process {pid}"));
+        let text = format!("the agent of {home} runs already, process {pid}");
+        render::done(global.output, &text, &json!({ "pid": pid, "started": false }));
         return Ok(());
     }
     let log = home.join(STATE_DIR).join("agent.log");
@@ -43,13 +44,13 @@ pub(super) async fn start(args: &RunArgs, global: &Global) -> Result<(), Ending>
     let client = Client::connect(global).await?;
     loop {
         if let Ok(info) = client.get::<Info>("/api/v1/info").await {
-            render::say(&format!(
-                "the agent answers at {}:{} after {} ms, process {}; it logs to {log}",
-                info.ip,
-                info.port,
-                waited.elapsed().as_millis(),
-                info.pid
-            ));
+            let Info { ip, port, pid, .. } = info;
+            let millis = waited.elapsed().as_millis();
+            let text = format!(
+                "the agent answers at {ip}:{port} after {millis} ms, process {pid}; it logs to {log}"
+            );
+            let value = json!({ "pid": pid, "ip": ip, "port": port, "log": log, "started": true });
+            render::done(global.output, &text, &value);
             return Ok(());
         }
         if let Ok(Some(exit)) = child.try_wait() {
@@ -128,16 +129,19 @@ fn holder(home: &Utf8Path) -> Result<Option<Holder>, Ending> {
         .map_err(|e| Ending::new(Exit::Failed, format!("the lock of {home} cannot be read: {e}")))
 }
 
-pub(super) async fn stop(args: &StopAgentArgs, global: &Global) -> Result<(), Ending> {
+/// `output` is the form of what this stop itself says: of a restart only the start has data.
+pub(super) async fn stop(args: &StopAgentArgs, global: &Global, output: Output) -> Result<(), Ending> {
     let home = home_for(global)?;
     let Some(holder) = holder(&home)? else {
-        render::say(&format!("no agent runs on {home}"));
+        render::done(output, &format!("no agent runs on {home}"), &json!({ "pid": null, "stopped": false }));
         return Ok(());
     };
     let limit = Duration::from_secs(args.timeout);
     match holder.end(limit).await {
         Ok(true) => {
-            render::say(&format!("the agent has ended, process {}; the database goes on", holder.pid));
+            let pid = holder.pid;
+            let text = format!("the agent has ended, process {pid}; the database goes on");
+            render::done(output, &text, &json!({ "pid": pid, "stopped": true }));
             Ok(())
         }
         Ok(false) => {

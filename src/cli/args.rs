@@ -130,7 +130,7 @@ pub struct ServerOptions {
     #[arg(long = "mysql_port", alias = "mysql-port", short = 'p', value_name = "PORT")]
     pub mysql_port: Option<u16>,
     /// Port between servers
-    #[arg(long = "rpc_port", alias = "rpc-port", value_name = "PORT")]
+    #[arg(long = "rpc_port", alias = "rpc-port", short = 'P', value_name = "PORT")]
     pub rpc_port: Option<u16>,
     /// Directory of the data
     #[arg(long = "data_dir", alias = "data-dir", short = 'd', value_name = "DIR")]
@@ -226,6 +226,9 @@ pub struct ClusterSettings {
         conflicts_with = "root_password"
     )]
     pub root_password_file: Option<Utf8PathBuf>,
+    /// Root servers as ip:rpc_port:sql_port, separated by `;` (engine observer)
+    #[arg(long = "rs_list", alias = "rs-list", alias = "rs", value_name = "LIST")]
+    pub rs_list: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -237,6 +240,9 @@ pub struct InitArgs {
     /// Load time zones and the like after init (engine observer)
     #[arg(long = "import_script", alias = "import-script")]
     pub import_script: bool,
+    /// Make the user that obproxy asks as (engine observer)
+    #[arg(long = "create_proxyro_user", alias = "create-proxyro-user")]
+    pub create_proxyro_user: bool,
     #[command(flatten)]
     pub wait: WaitArgs,
 }
@@ -265,6 +271,9 @@ pub struct StartArgs {
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub plan: bool,
+    /// For scripts written for OBShell: a start asks nothing anyway
+    #[arg(long, short, hide = true)]
+    pub yes: bool,
     #[command(flatten)]
     pub wait: WaitArgs,
 }
@@ -274,11 +283,14 @@ pub struct StopArgs {
     #[command(flatten)]
     pub scope: ScopeArgs,
     /// Kill the processes at once
-    #[arg(long, short, conflicts_with = "terminate")]
+    #[arg(long, short, group = "mode")]
     pub force: bool,
     /// Freeze, then stop gracefully (the default)
-    #[arg(long, short)]
+    #[arg(long, short, group = "mode")]
     pub terminate: bool,
+    /// Take the servers out of service, and leave their processes running (engine observer)
+    #[arg(long, short = 'I', group = "mode")]
+    pub immediate: bool,
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub plan: bool,

@@ -24,7 +24,7 @@ pub(super) async fn run(command: ClusterCommand, global: &Global) -> Result<(), 
         ClusterCommand::Start(args) => start(&client, global, args).await,
         ClusterCommand::Stop(args) => stop(&client, global, args).await,
         ClusterCommand::Show(args) => show(&client, global, &args).await,
-        ClusterCommand::Password(args) => give_password(&client, &args).await,
+        ClusterCommand::Password(args) => give_password(&client, global, &args).await,
     }
 }
 
@@ -79,12 +79,17 @@ fn settings_requests(
         if let Some(password) = password::for_root(settings)? {
             body["rootPwd"] = Value::from(password.expose());
         }
+        if let Some(list) = &settings.rs_list {
+            body["rsList"] = Value::from(list.as_str());
+        }
         requests.push(("/api/v1/obcluster/config", body));
     } else if settings.cluster_id.is_some()
         || settings.root_password.is_some()
         || settings.root_password_file.is_some()
+        || settings.rs_list.is_some()
     {
-        return Err(Ending::usage("--cluster_name is missing: name, id and root password are set together"));
+        let text = "--cluster_name is missing: name, id, root password and root servers are set together";
+        return Err(Ending::usage(text));
     }
     let options = server_options(options)?;
     if !options.is_empty() {
@@ -111,7 +116,8 @@ async fn init(client: &Client, global: &Global, args: InitArgs) -> Result<(), En
     for (target, body) in settings_requests(&args.settings, &args.options)? {
         make_first(client, global, target, &body).await?;
     }
-    let body = json!({ "import_script": args.import_script });
+    let body =
+        json!({ "import_script": args.import_script, "create_proxyro_user": args.create_proxyro_user });
     make(client, global, "/api/v1/ob/init", &body, &args.wait).await
 }
 
@@ -175,7 +181,7 @@ async fn start(client: &Client, global: &Global, args: StartArgs) -> Result<(), 
 async fn stop(client: &Client, global: &Global, args: StopArgs) -> Result<(), Ending> {
     let mut body = scope_body(client, &args.scope).await?;
     body["force"] = args.force.into();
-    body["terminate"] = (!args.force).into();
+    body["terminate"] = (!args.force && !args.immediate).into();
     if args.plan {
         return show_plan(client, global, "/api/v1/ob/stop", &body).await.map(|_| ());
     }
@@ -198,9 +204,13 @@ async fn show(client: &Client, global: &Global, args: &ShowArgs) -> Result<(), E
     Ok(())
 }
 
-async fn give_password(client: &Client, args: &PasswordArgs) -> Result<(), Ending> {
+async fn give_password(client: &Client, global: &Global, args: &PasswordArgs) -> Result<(), Ending> {
     let password = password::of_root(args.root_password_file.as_deref())?;
     client.post_only("/api/v1/obcluster/password", &json!({ "rootPwd": password.expose() })).await?;
-    render::say("the database accepts it; the agent uses it from now on");
+    render::done(
+        global.output,
+        "the database accepts it; the agent uses it from now on",
+        &json!({ "accepted": true }),
+    );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Exit codes: one table, shown by `obpilot help exit-codes`.
+//! Exit codes: one table, shown by `obpilot --help`.
 
 use std::fmt;
 

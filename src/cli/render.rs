@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::args::Output;
 use super::exit::Ending;
 use super::tree::{self, Line, Mark, Seen, agent_of, human};
 use crate::clock;
@@ -28,6 +29,14 @@ pub(super) fn json(value: &impl serde::Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => out(&text),
         Err(error) => say(&format!("the answer cannot be printed: {error}")),
+    }
+}
+
+/// The end of a command that has no data of its own: a sentence for people, an object for scripts.
+pub(super) fn done(output: Output, text: &str, value: &Value) {
+    say(text);
+    if output == Output::Json {
+        json(value);
     }
 }
 

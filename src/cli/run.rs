@@ -6,7 +6,7 @@ use clap::Parser;
 use clap_complete::generate;
 
 use super::args::{
-    AgentCommand, Cli, Command, ConfigCommand, DebugCommand, Global, RunArgs, StopAgentArgs, command,
+    AgentCommand, Cli, Command, ConfigCommand, DebugCommand, Global, Output, RunArgs, StopAgentArgs, command,
 };
 use super::exit::{Ending, Exit};
 use super::{agent, cluster, render, store, task};
@@ -82,9 +82,9 @@ async fn dispatch(command: Command, global: &Global) -> Result<(), Ending> {
     match command {
         Command::Agent(AgentCommand::Run(_)) => Err(Ending::new(Exit::Failed, "the agent runs in main")),
         Command::Agent(AgentCommand::Start(args)) => agent::start(&args, global).await,
-        Command::Agent(AgentCommand::Stop(args)) => agent::stop(&args, global).await,
+        Command::Agent(AgentCommand::Stop(args)) => agent::stop(&args, global, global.output).await,
         Command::Agent(AgentCommand::Restart(args)) => {
-            agent::stop(&StopAgentArgs { timeout: args.timeout }, global).await?;
+            agent::stop(&StopAgentArgs { timeout: args.timeout }, global, Output::Text).await?;
             agent::start(&args, global).await
         }
         Command::Agent(AgentCommand::Status) => agent::status(global).await,
@@ -94,7 +94,11 @@ async fn dispatch(command: Command, global: &Global) -> Result<(), Ending> {
         Command::Config(ConfigCommand::Check { file }) => {
             let checked = Config::load(Some(&file), Overrides::default());
             checked.map_err(|e| config_ending(&e))?;
-            render::say(&format!("{file} is valid"));
+            render::done(
+                global.output,
+                &format!("{file} is valid"),
+                &serde_json::json!({ "file": file, "valid": true }),
+            );
             Ok(())
         }
         Command::Completions { shell } => {

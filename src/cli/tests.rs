@@ -24,7 +24,13 @@ fn flags_are_those_of_obshell_and_take_dashes_too() {
         "cluster config --cluster-name c --cluster-id 2 --root-password x",
         "cluster config -n c -i 2 --rp x",
         "cluster init --cluster_name c --rootpassword-file /f --import_script",
+        "cluster init -n c --rp x -i 1 -p 2881 -P 2882 -d /d -r /r -l INFO -o a=b,c=d --rs_list 10.0.0.1:2882:2881 --create_proxyro_user",
+        "cluster init -n c --rs 10.0.0.1:2882:2881 --import-script --create-proxyro-user",
         "cluster start -a",
+        "cluster start -a -y",
+        "cluster stop -I -a",
+        "cluster stop --immediate --zone zone1 --id 1,2 --yes",
+        "cluster stop -t -z zone1 -i 1",
         "cluster start --all --id 1,2",
         "cluster start -s 10.0.0.1:2886,10.0.0.2:2886",
         "cluster start -z zone1,zone2 --plan",
@@ -37,7 +43,13 @@ fn flags_are_those_of_obshell_and_take_dashes_too() {
         "task show 1",
         "task show --id 1 --show-detail",
         "task watch 1 --wait-timeout 5",
+        "task show -d -i 1",
+        "task list -u",
+        "task watch -i 1",
         "task retry 1 -y",
+        "task retry -i 1 -y",
+        "task rollback -i 1 -y",
+        "task pass -i 1 -y",
         "task rerun --id 1",
         "task rollback 1 --no-wait",
         "task cancel 1",
@@ -65,6 +77,9 @@ fn contradictions_are_refused_before_anything_is_asked() {
         "cluster start -a -z zone1",
         "cluster start -a -s 10.0.0.1:2886",
         "cluster stop -f -t -a",
+        "cluster stop -f -I -a",
+        "cluster stop -t -I -a",
+        "cluster stop -s 10.0.0.1 -z zone1",
         "cluster config --rootpassword x --rootpassword-file /f",
         "task retry",
         "task retry 1 --id 2",
@@ -84,6 +99,26 @@ fn exit_codes_are_different_and_in_the_help() {
     for exit in Exit::ALL {
         assert!(table().contains(exit.meaning()));
     }
+}
+
+/// The numbers are part of the interface: a script that tests for one must go on doing so.
+#[test]
+fn exit_codes_stay_what_they_are() {
+    let numbers = Exit::ALL.map(|exit| (exit.code(), format!("{exit:?}")));
+    let names = [
+        "Done",
+        "Failed",
+        "Usage",
+        "Refused",
+        "Cancelled",
+        "Unknown",
+        "Unreachable",
+        "Denied",
+        "Taken",
+        "Store",
+        "Declined",
+    ];
+    assert_eq!(numbers.to_vec(), (0..).zip(names.map(str::to_owned)).collect::<Vec<_>>());
 }
 
 /// The unit says what was decided, its commands exist, and it gives up on the ends that only a human can mend.

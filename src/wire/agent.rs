@@ -9,8 +9,10 @@ use crate::model::{AddrError, AgentAddr, Password, ZoneName};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentInfo {
     #[serde(default)]
+    #[schema(required = true)]
     pub ip: String,
     #[serde(default)]
+    #[schema(required = true)]
     pub port: i64,
 }
 
@@ -180,10 +182,14 @@ pub struct Secret {
 /// `POST /api/v1/agent/join`.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct JoinBody {
+    /// Whom to join: the agent's own address makes it a master.
     #[serde(default, rename = "agentInfo")]
+    #[schema(required = true)]
     pub agent_info: AgentInfo,
     #[serde(default, rename = "zoneName")]
+    #[schema(required = true)]
     pub zone_name: String,
+    /// Agent password of the agent to join.
     #[serde(default, rename = "masterPassword")]
     #[schema(value_type = String)]
     pub master_password: Password,
@@ -210,7 +216,8 @@ pub type AgentBody = AgentInfo;
 /// `POST /api/v1/agent/password`.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct PasswordBody {
-    #[schema(value_type = String)]
+    /// Not empty.
+    #[schema(value_type = String, required = true)]
     #[serde(default)]
     pub password: Password,
 }

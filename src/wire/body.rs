@@ -30,8 +30,21 @@ pub fn parse<T: DeserializeOwned>(body: &[u8], members: &[&str]) -> Result<T, Bo
             return Err(BodyError("the body must be a JSON object".to_owned()));
         }
     };
-    let normal = Value::Object(normalise(object, members));
-    serde_json::from_value(normal).map_err(|e| BodyError(format!("the body does not fit: {e}")))
+    let normal = normalise(object, members);
+    serde_json::from_value(Value::Object(normal.clone())).map_err(|error| {
+        let culprit =
+            culprit::<T>(&normal).map_or("the body".to_owned(), |name| format!("'{name}' in the body"));
+        BodyError(format!("{culprit} does not fit: {error}"))
+    })
+}
+
+/// The first member that does not fit when it comes alone: all have defaults.
+fn culprit<T: DeserializeOwned>(object: &Map<String, Value>) -> Option<&str> {
+    let is_wrong = |name: &str, value: &Value| {
+        let alone = Map::from_iter([(name.to_owned(), value.clone())]);
+        serde_json::from_value::<T>(Value::Object(alone)).is_err()
+    };
+    object.iter().find(|(name, value)| is_wrong(name, value)).map(|(name, _)| name.as_str())
 }
 
 /// Known members under their documented names (an exact match wins over another case), without `null`s at any depth.

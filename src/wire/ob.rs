@@ -13,7 +13,9 @@ use crate::model::{AddrError, Password, Scope, ScopeError};
 pub struct ScopeBody {
     /// `GLOBAL`, `ZONE` or `SERVER`, in any case.
     #[serde(default)]
+    #[schema(required = true)]
     pub r#type: String,
+    /// Zone names, or agents as ip:port; nothing for `GLOBAL`.
     #[serde(default)]
     pub target: Vec<String>,
 }
@@ -72,6 +74,7 @@ impl ForcePass {
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct StartBody {
     #[serde(default)]
+    #[schema(required = true)]
     pub scope: ScopeBody,
     #[serde(default, rename = "forcePassDag")]
     pub force_pass_dag: ForcePass,
@@ -85,6 +88,7 @@ impl StartBody {
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct StopBody {
     #[serde(default)]
+    #[schema(required = true)]
     pub scope: ScopeBody,
     #[serde(default, rename = "forcePassDag")]
     pub force_pass_dag: ForcePass,
@@ -103,13 +107,19 @@ impl StopBody {
 /// `POST|PUT /api/v1/obcluster/config`.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct ClusterConfigBody {
+    /// Greater than 0.
     #[serde(default, rename = "clusterId")]
+    #[schema(required = true)]
     pub cluster_id: i64,
+    /// Not empty.
     #[serde(default, rename = "clusterName")]
+    #[schema(required = true)]
     pub cluster_name: String,
+    /// Password of root@sys to be. From then on requests need it.
     #[serde(default, rename = "rootPwd")]
     #[schema(value_type = Option<String>)]
     pub root_pwd: Option<Password>,
+    /// Root servers as `ip:rpc_port:sql_port`, separated by `;` (engine observer).
     #[serde(default, rename = "rsList")]
     pub rs_list: Option<String>,
 }
@@ -121,9 +131,12 @@ impl ClusterConfigBody {
 /// `POST|PUT /api/v1/observer/config`.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct ObserverConfigBody {
+    /// Settings by name; every value is a text.
     #[serde(default, rename = "observerConfig")]
+    #[schema(required = true)]
     pub observer_config: BTreeMap<String, String>,
     #[serde(default)]
+    #[schema(required = true)]
     pub scope: ScopeBody,
     /// Ignored, as OBShell does: everything here takes effect at init.
     #[serde(default)]
@@ -138,8 +151,10 @@ impl ObserverConfigBody {
 /// `POST /api/v1/ob/init`.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct InitBody {
+    /// Load time zones and the like (engine observer).
     #[serde(default)]
     pub import_script: bool,
+    /// Make the user that obproxy asks as (engine observer).
     #[serde(default)]
     pub create_proxyro_user: bool,
     #[schema(value_type = String)]
@@ -156,7 +171,7 @@ impl InitBody {
 #[serde(deny_unknown_fields)]
 pub struct RootPwdBody {
     #[serde(default, rename = "rootPwd")]
-    #[schema(value_type = String)]
+    #[schema(value_type = String, required = true)]
     pub root_pwd: Password,
 }
 

@@ -15,21 +15,28 @@ use crate::model::{AgentAddr, GenericId, Timestamp, on_wire};
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DagDetail {
+    /// Generic id: the one that every route takes.
     pub id: String,
+    /// Its number in the store.
     pub dag_id: i64,
     pub name: String,
+    /// Number of the current node, from 1.
     pub stage: usize,
+    /// How many nodes there are.
     pub max_stage: usize,
     /// 1 none, 2 the agent's lock.
     pub maintenance_type: u8,
     pub maintenance_key: String,
     /// `READY`, `RUNNING`, `FAILED` or `SUCCEED`.
     pub state: String,
+    /// `RUN`, `RETRY`, `ROLLBACK`, `CANCEL` or `PASS`.
     pub operator: String,
     pub start_time: String,
+    /// Before the end: the creation. Not a sign of being finished.
     pub end_time: String,
     #[schema(value_type = Option<Object>)]
     pub additional_data: Option<Value>,
+    /// `null` without details, and in the answer that has just created the task.
     pub nodes: Option<Vec<NodeDetail>>,
     /// Ours: what v1 has no word for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,7 +117,9 @@ pub struct LogLine {
 /// The body of an operator on a DAG or node. An `id` that is not the path's is refused (H16).
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct OperatorBody {
+    /// `RETRY`, `ROLLBACK`, `CANCEL` or `PASS`, in any case.
     #[serde(default)]
+    #[schema(required = true)]
     pub operator: String,
     #[serde(default)]
     pub id: Option<String>,

@@ -16,6 +16,22 @@ fn own() -> AgentAddr {
     AgentAddr::new([10, 0, 0, 1].into(), 2886)
 }
 
+#[test]
+fn a_member_that_does_not_fit_is_named() {
+    let why = |body: &str| parse::<StopBody>(body.as_bytes(), StopBody::MEMBERS).unwrap_err().0;
+    for (body, member) in [
+        (r#"{"scope":{"type":"GLOBAL"},"force":"yes"}"#, "'force'"),
+        (r#"{"scope":{"type":5}}"#, "'scope'"),
+        (r#"{"FORCEPASSDAG":5}"#, "'forcePassDag'"),
+        (r#"{"terminate":1,"force":true}"#, "'terminate'"),
+    ] {
+        assert!(why(body).contains(member), "{body}: {}", why(body));
+    }
+    let strict = parse::<RootPwdBody>(br#"{"rootPwd":"x","other":1}"#, RootPwdBody::MEMBERS).unwrap_err().0;
+    assert!(strict.contains("'other'") && !strict.contains("\"x\""), "{strict}");
+    assert!(why("[1]").contains("object") && why("{").contains("not JSON"));
+}
+
 /// Member names in order, which is part of the contract.
 fn names(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()

@@ -57,6 +57,14 @@ fn help_and_version_and_completions_go_to_stdout() {
     }
 }
 
+/// The top of the tree as people see it. A change of it is a change of the interface.
+#[test]
+fn the_short_help_is_as_it_was_agreed() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_obpilot"));
+    let output = command.arg("-h").env("COLUMNS", "100").env_remove("OBPILOT_HOME").output().unwrap();
+    insta::assert_snapshot!(stdout(&output));
+}
+
 #[test]
 fn nobody_there_is_code_6() {
     let home = Home::new();
@@ -93,23 +101,54 @@ async fn refusals_are_code_3_and_wrong_passwords_code_7() {
     assert_eq!(code(&from_file), 0, "{}", stderr(&from_file));
 }
 
+/// Runs a command that has to succeed, and reads the one document it writes.
+fn json(home: &Home, command: &[&str]) -> Value {
+    let output = home.cli(&[command, &["--output", "json"]].concat());
+    assert_eq!(code(&output), 0, "{command:?}: {}", stderr(&output));
+    let parsed: Result<Value, _> = serde_json::from_str(&stdout(&output));
+    parsed.unwrap_or_else(|e| panic!("{command:?}: {e}: {}", stdout(&output)))
+}
+
 #[tokio::test]
 async fn json_is_one_document_on_stdout() {
     let home = Home::new();
-    let _agent = home.start();
-    let commands: [&[&str]; 6] = [
-        &["agent", "status"],
-        &["cluster", "show"],
-        &["cluster", "join", "--zone", "zone1"],
-        &["task", "list"],
-        &["task", "show"],
-        &["store", "check"],
+    let agent = home.start();
+    let joined = json(&home, &["cluster", "join", "--zone", "zone1", "-p", "2881"]);
+    assert_eq!((&joined["name"], &joined["state"]), (&"Update observer config".into(), &"SUCCEED".into()));
+    let id = joined["id"].as_str().unwrap();
+    let config = ["cluster", "config", "-n", "pilot", "-o", "memory_limit=2G", "--no-wait"];
+    assert_eq!(json(&home, &config)["name"], "Update observer config");
+    let file = format!("{}/config.example.toml", env!("CARGO_MANIFEST_DIR"));
+    let commands: [(&[&str], &str); 9] = [
+        (&["agent", "status"], "info"),
+        (&["agent", "start"], "pid"),
+        (&["cluster", "show"], "status"),
+        (&["task", "show", id], "id"),
+        (&["task", "watch", id], "id"),
+        (&["task", "list"], "0"),
+        (&["store", "check"], "problems"),
+        (&["store", "backup"], "path"),
+        (&["config", "check", &file], "valid"),
     ];
-    for command in commands {
+    for (command, member) in commands {
+        let value = json(&home, command);
+        let found = if member == "0" { &value[0] } else { &value[member] };
+        assert!(!found.is_null(), "{command:?} tells no {member}: {value:#}");
+    }
+    assert_eq!(json(&home, &["agent", "start"])["pid"], agent.pid());
+    assert_eq!(json(&home, &["agent", "stop"])["stopped"], true);
+    assert_eq!(json(&home, &["agent", "stop"])["stopped"], false);
+}
+
+/// A refusal leaves stdout empty: nobody mistakes it for data.
+#[test]
+fn what_was_refused_is_no_data() {
+    let home = Home::new();
+    let _agent = home.start();
+    for command in [&["task", "show", "1"][..], &["cluster", "start", "--all"], &["cluster", "init"]] {
         let output = home.cli(&[command, &["--output", "json"]].concat());
-        assert_eq!(code(&output), 0, "{command:?}: {}", stderr(&output));
-        let parsed: Result<Value, _> = serde_json::from_str(&stdout(&output));
-        parsed.unwrap_or_else(|e| panic!("{command:?}: {e}: {}", stdout(&output)));
+        assert_eq!((code(&output), stdout(&output).as_str()), (3, ""), "{command:?}");
+        assert!(stderr(&output).contains('['), "{command:?} names no code: {}", stderr(&output));
     }
 }
 
@@ -133,7 +172,12 @@ fn start_status_backup_restart_stop() {
     ]);
     assert_eq!(code(&started), 0, "{}", stderr(&started));
     let again = home.cli(&["agent", "start"]);
-    assert!(matches!(code(&again), 0 | 8), "{}", stderr(&again));
+    assert_eq!(code(&again), 0, "what was asked for is true: {}", stderr(&again));
+    assert!(stderr(&again).contains("runs already"), "{}", stderr(&again));
+    let second = home.cli(&["agent", "run"]);
+    assert_eq!(code(&second), 8, "{}", stderr(&second));
+    let pid = json(&home, &["agent", "status"])["info"]["pid"].to_string();
+    assert!(stderr(&second).contains(&pid), "{} does not name process {pid}", stderr(&second));
     let status = stdout(&home.cli(&["agent", "status"]));
     assert!(status.contains("SINGLE") && status.contains("STOPPED"), "{status}");
     let backup = home.cli(&["store", "backup"]);
@@ -142,8 +186,8 @@ fn start_status_backup_restart_stop() {
     assert_eq!(backups.len(), 1);
     let copy = backups[0].path();
     assert_eq!(code(&home.cli(&["store", "check", copy.to_str().unwrap()])), 0);
-    let restarted = home.cli(&["agent", "restart"]);
-    assert_eq!(code(&restarted), 0, "{}", stderr(&restarted));
+    let restarted = json(&home, &["agent", "restart"]);
+    assert_ne!(restarted["pid"].to_string(), pid, "another process");
     assert_eq!(code(&home.cli(&["agent", "stop"])), 0);
     assert_eq!(code(&home.cli(&["agent", "status"])), 6);
     // Stopped already is success.
@@ -165,4 +209,83 @@ fn a_configuration_is_checked_as_the_agent_would() {
     let unknown = check("[engine]\nrestrat = \"never\"\n");
     assert_eq!(code(&unknown), 2);
     assert!(stderr(&unknown).contains("restrat"), "{}", stderr(&unknown));
+}
+
+/// A store that is damaged is told by every command that reads it, and by the agent that does not start on it.
+#[test]
+fn a_damaged_store_is_code_9() {
+    let home = Home::new();
+    home.start().terminate();
+    let file = home.path.join(".obpilot/store.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let from = bytes.len() / 2;
+    bytes[from..].fill(0xA5);
+    std::fs::write(&file, bytes).unwrap();
+    let checked = home.cli(&["store", "check"]);
+    assert_eq!(code(&checked), 9, "{}", stderr(&checked));
+    let run = home.command().output().unwrap();
+    assert_eq!(code(&run), 9, "{}", stderr(&run));
+    assert!(stderr(&run).contains("store.db"), "{}", stderr(&run));
+    let started = home.cli(&["agent", "start", "--ip", "127.0.0.1", "--engine", "seekdb"]);
+    assert_eq!(code(&started), 9, "the code of the agent itself: {}", stderr(&started));
+}
+
+/// The password of root@sys may be in the environment for every command; only those that set one take it as a wish.
+#[tokio::test]
+async fn a_password_in_the_environment_is_no_wish_to_set_one() {
+    let home = Home::new();
+    let _agent = home.start();
+    assert_eq!(code(&home.cli(&["cluster", "join", "-z", "zone1"])), 0);
+    // `cli` has it in the environment.
+    let options = home.cli(&["cluster", "config", "-o", "memory_limit=2G"]);
+    assert_eq!(code(&options), 0, "{}", stderr(&options));
+    let denied = |password: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_obpilot"));
+        command.args(["task", "list", "--host", &home.address()]).env("OBPILOT_PASSWORD", password);
+        code(&command.stdin(Stdio::null()).output().unwrap()) == 7
+    };
+    assert!(!denied("anything"), "nobody has a password yet");
+    let file = home.path.with_extension("root");
+    std::fs::write(&file, "from a file\nnot this\n").unwrap();
+    let named = ["cluster", "config", "-n", "pilot", "--rootpassword-file", file.to_str().unwrap()];
+    let named = home.cli(&named);
+    assert_eq!(code(&named), 0, "a file goes before the environment: {}", stderr(&named));
+    assert!(denied(PASSWORD) && !denied("from a file"));
+}
+
+/// Whoever is to be asked and cannot be asked is told how to answer beforehand.
+#[test]
+fn questions_that_nobody_can_answer_are_code_10_and_2() {
+    let home = Home::new();
+    let _agent = home.start();
+    assert_eq!(code(&home.cli(&["cluster", "join", "-z", "zone1"])), 0);
+    let own = home.address();
+    let stop = home.cli(&["cluster", "stop", "--server", &own, "--force"]);
+    assert_eq!(code(&stop), 10, "{}", stderr(&stop));
+    assert!(stderr(&stop).contains("--yes"), "{}", stderr(&stop));
+    let mut asked = Command::new(env!("CARGO_BIN_EXE_obpilot"));
+    asked.args(["task", "list", "--host", &own]).env_remove("OBPILOT_PASSWORD").stdin(Stdio::null());
+    let asked = asked.output().unwrap();
+    assert_eq!(code(&asked), 2, "{}", stderr(&asked));
+    assert!(stderr(&asked).contains("environment"), "{}", stderr(&asked));
+}
+
+/// What failed is code 1 with its reason; what is cancelled, or goes on unwatched, has codes of its own.
+#[test]
+fn a_task_that_fails_is_code_1_and_explains_itself() {
+    let home = Home::new();
+    let _agent = home.start();
+    // Before any cluster, the own server alone may be started through the socket; there is no database to be started.
+    let failed = home.cli(&["cluster", "start", "--output", "json"]);
+    assert_eq!(code(&failed), 1, "{}", stderr(&failed));
+    let dag: Value = serde_json::from_str(&stdout(&failed)).unwrap();
+    assert_eq!((&dag["name"], &dag["state"]), (&"Start local observer".into(), &"FAILED".into()));
+    let text = stderr(&failed);
+    for part in ["no database was ever started", "OB.Cluster.NotInitialized", "obpilot task show -d"] {
+        assert!(text.contains(part), "says nothing of {part}: {text}");
+    }
+    let id = dag["id"].as_str().unwrap();
+    assert_eq!(code(&home.cli(&["task", "watch", id])), 1, "watching it tells the same");
+    let quiet = home.cli(&["task", "watch", id, "--quiet"]);
+    assert!(stderr(&quiet).contains("OB.Cluster.NotInitialized"), "a failure is never silent");
 }

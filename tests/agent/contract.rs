@@ -5,7 +5,7 @@ use obpilot::error::Code;
 use obpilot::secure::RouteClass;
 use serde_json::{Value, json};
 
-use crate::rig::{Answer, Door, Home};
+use crate::rig::{Agent, Answer, Door, Home};
 
 /// The shape that `http-api.md` §2 gives every answer.
 fn check_envelope(answer: &Answer, what: &str) {
@@ -23,6 +23,15 @@ fn check_envelope(answer: &Answer, what: &str) {
     }
 }
 
+/// The ways in: the socket, sealed TCP, and the same by HTTP/2.
+pub(crate) async fn doors(home: &Home, agent: &Agent) -> [Door; 3] {
+    let tcp = home.tcp("").await;
+    let http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let mut http2 = tcp.clone();
+    http2.http = http;
+    [agent.door.clone(), tcp, http2]
+}
+
 /// A refusal of the request, never a defect of ours.
 fn check_refused(answer: &Answer, what: &str) {
     check_envelope(answer, what);
@@ -37,9 +46,13 @@ fn target(path: &str) -> String {
 async fn unknown_paths_and_methods_are_told_in_the_envelope() {
     let home = Home::new();
     let agent = home.start();
-    for door in [agent.door.clone(), home.tcp("").await] {
+    for door in doors(&home, &agent).await {
         for path in [
             "/",
+            "/rpc/v1/agent",
+            "/api/v1/TIME",
+            "/api/v1/task/dag",
+            "/x/api/v1/time",
             "/api",
             "/api/v1/nothing",
             "/api/v1/ob/starting",
@@ -86,14 +99,17 @@ const NO_BODIES: [&str; 12] = [
 async fn every_route_with_a_body_refuses_what_is_no_body() {
     let home = Home::new();
     let agent = home.start();
+    let doors = doors(&home, &agent).await;
     for route in ROUTES.iter().filter(|route| matches!(route.method, "POST" | "PUT")) {
         for body in NO_BODIES {
             let what = format!("{} {} with {body:?}", route.method, route.path);
-            let answer = agent.door.send(route.method, &target(route.path), Some(body.to_owned())).await;
-            check_envelope(&answer, &what);
-            // The status is asked for with any body; an init needs none.
-            if route.path != "/api/v1/status" {
-                check_refused(&answer, &what);
+            for door in &doors {
+                let answer = door.send(route.method, &target(route.path), Some(body.to_owned())).await;
+                check_envelope(&answer, &what);
+                // The status is asked for with any body; an init needs none.
+                if route.path != "/api/v1/status" {
+                    check_refused(&answer, &what);
+                }
             }
         }
     }
@@ -111,6 +127,10 @@ async fn wrong_members_are_named() {
     let bind = "Common.BindJsonFailed";
     let on_single = [
         (join, json!({ "agentInfo": 5 }), bind),
+        (join, json!({ "agentInfo": { "ip": "127.0.0.1" }, "zoneName": "z" }), bind),
+        (join, json!({ "agentInfo": own }), bind),
+        (join, json!({ "agentInfo": own, "zoneName": 5 }), bind),
+        (join, json!({ "agentInfo": { "ip": "127.0.0.1", "port": 2886.5 }, "zoneName": "z" }), bind),
         (join, json!({ "agentInfo": { "ip": 5 } }), bind),
         (join, json!({ "agentInfo": { "ip": "nowhere", "port": 1 }, "zoneName": "z" }), "Common.InvalidIp"),
         (join, json!({ "agentInfo": { "ip": "127.0.0.1", "port": 0 }, "zoneName": "z" }), bind),
@@ -127,6 +147,26 @@ async fn wrong_members_are_named() {
             "Common.BadRequest",
         ),
         ("/api/v1/agent/password", json!({ "password": "" }), bind),
+        ("/api/v1/agent/password", json!({ "password": 5 }), bind),
+        ("/api/v1/agent/password", json!({}), bind),
+        ("/api/v1/obcluster/password", json!({ "rootPwd": 5 }), bind),
+        ("/api/v1/obcluster/password", json!({ "rootPassword": "x" }), bind),
+        ("/api/v1/obcluster/config", json!({}), "OB.Cluster.Id.Invalid"),
+        ("/api/v1/obcluster/config", json!({ "clusterId": 1 }), "OB.Cluster.Name.Empty"),
+        (
+            "/api/v1/obcluster/config",
+            json!({ "clusterId": 1, "clusterName": "c" }),
+            "Agent.Identify.NotSupportOperation",
+        ),
+        ("/api/v1/observer/config", json!({}), "Common.IllegalArgument"),
+        ("/api/v1/observer/config", json!({ "observerConfig": { "mysql_port": 2881 } }), bind),
+        ("/api/v1/ob/init", json!({ "import_script": "yes" }), bind),
+        ("/api/v1/ob/start", json!({}), "OB.Cluster.Scope.Invalid"),
+        (
+            "/api/v1/ob/start?plan=maybe",
+            json!({ "scope": { "type": "GLOBAL" } }),
+            "Request.Query.Param.Illegal",
+        ),
         ("/api/v1/ob/init", json!({}), "Agent.Identify.NotSupportOperation"),
         (
             "/api/v1/observer/config",
@@ -140,7 +180,9 @@ async fn wrong_members_are_named() {
             "Agent.Identify.NotSupportOperation",
         ),
     ];
-    refused(&agent.door, &on_single).await;
+    for door in doors(&home, &agent).await {
+        refused(&door, &on_single).await;
+    }
 }
 
 #[tokio::test]
@@ -193,7 +235,9 @@ async fn wrong_members_are_named_to_a_master_too() {
         (stop, json!({ "scope": global, "force": "yes" }), bind),
         ("/api/v1/obcluster/password", json!({}), "Agent.Identify.NotSupportOperation"),
     ];
-    refused(&agent.door, &on_master).await;
+    for door in doors(&home, &agent).await {
+        refused(&door, &on_master).await;
+    }
 }
 
 async fn refused(door: &Door, table: &[(&str, Value, &str)]) {
@@ -274,7 +318,7 @@ async fn every_question_has_an_answer() {
             path if path.contains("/sub_task/") => node["sub_tasks"][0]["id"].as_str().unwrap(),
             _ => dag["id"].as_str().unwrap(),
         };
-        for door in [agent.door.clone(), home.tcp("").await] {
+        for door in doors(&home, &agent).await {
             let answer = door.get(&route.path.replace("{id}", id)).await;
             check_envelope(&answer, route.path);
             // Cluster tasks are those of a cluster.

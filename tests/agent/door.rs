@@ -82,7 +82,7 @@ async fn send(home: &Home, target: &str, header: &str, value: &str, body: String
 }
 
 /// What a stranger can tell from an answer: everything but times and the trace.
-fn visible(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
+pub(crate) fn visible(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
     let mut json = answer.json();
     for member in ["timestamp", "duration", "traceId"] {
         json.as_object_mut().unwrap().remove(member);
@@ -98,14 +98,14 @@ fn visible(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
 }
 
 /// An agent with a root password: a MASTER whose settings are made.
-async fn master(home: &Home) -> crate::rig::Agent {
+pub(crate) async fn master(home: &Home) -> crate::rig::Agent {
     let agent = home.start();
     home.join(&agent.door).await;
     home.settings(&agent.door).await;
     agent
 }
 
-fn with_many_failures(home: &mut Home) {
+pub(crate) fn with_many_failures(home: &mut Home) {
     home.configure("[auth]\nfailures_per_minute_max = 100000\n");
 }
 
@@ -269,6 +269,29 @@ async fn a_fresh_agent_is_claimed_only_by_those_who_may() {
     assert_eq!(claim.code(), "Common.BindJsonFailed", "let in, and told about its body");
 }
 
+/// Opens the directories of a home to everybody: the socket alone is the question then.
+fn open_to_everybody(home: &Home, paths: &[&std::path::Path]) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (run, dir) = (home.path.join("run"), home.path.parent().unwrap());
+    for path in [dir, &home.path, &run].iter().chain(paths) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+}
+
+/// What the socket answers to a process of another user.
+fn asked_by(uid: u32, home: &Home) -> String {
+    let script = "import http.client, socket, sys\n\
+                  c = http.client.HTTPConnection('localhost')\n\
+                  c.sock = socket.socket(socket.AF_UNIX)\n\
+                  c.sock.connect(sys.argv[1])\n\
+                  c.request('GET', '/api/v1/task/dags/agent')\n\
+                  print(c.getresponse().read().decode())";
+    let mut python = Command::new("/usr/bin/env");
+    python.args(["python3", "-c", script]).arg(home.socket());
+    let output = python.uid(uid).current_dir("/").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
 /// The socket knows its callers by their uid. As another user there is nobody to be here, this is left out by name.
 #[tokio::test]
 async fn the_socket_refuses_other_users() {
@@ -278,27 +301,24 @@ async fn the_socket_refuses_other_users() {
         // The summary of `make test` names it.
         return;
     }
-    // The directories of the home may be closed to them as well; the socket alone is the question here.
-    let open = |path: &std::path::Path| {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
-    };
-    let (run, dir) = (home.path.join("run"), home.path.parent().unwrap());
-    for path in [dir, &home.path, &run, &home.socket()] {
-        open(path);
+    open_to_everybody(&home, &[&home.socket()]);
+    assert!(asked_by(0, &home).contains("\"successful\":true"), "{}", asked_by(0, &home));
+    let stranger = asked_by(65_534, &home);
+    assert!(stranger.contains("Security.User.PermissionDenied"), "{stranger}");
+    assert!(stranger.contains("65534") && stranger.contains("socket.allow_uids"), "{stranger}");
+}
+
+/// A user that the configuration names may come, without anybody changing a mode; another one may still not.
+#[tokio::test]
+async fn the_socket_takes_the_users_of_the_configuration() {
+    let mut home = Home::new();
+    home.configure("[socket]\nallow_uids = [12345]\n");
+    let _agent = home.start();
+    if !rustix::process::geteuid().is_root() {
+        println!("left out, needs root: the socket and the users it is shared with");
+        return;
     }
-    let script = "import http.client, socket, sys\n\
-                  c = http.client.HTTPConnection('localhost')\n\
-                  c.sock = socket.socket(socket.AF_UNIX)\n\
-                  c.sock.connect(sys.argv[1])\n\
-                  c.request('GET', '/api/v1/task/dags/agent')\n\
-                  print(c.getresponse().read().decode())";
-    let asked = |uid: u32| {
-        let mut python = Command::new("/usr/bin/env");
-        python.args(["python3", "-c", script]).arg(home.socket());
-        let output = python.uid(uid).current_dir("/").output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-    };
-    assert!(asked(0).contains("\"successful\":true"), "{}", asked(0));
-    assert!(asked(65_534).contains("Security.User.PermissionDenied"), "{}", asked(65_534));
+    open_to_everybody(&home, &[]);
+    assert!(asked_by(12_345, &home).contains("\"successful\":true"), "{}", asked_by(12_345, &home));
+    assert!(asked_by(65_534, &home).contains("Security.User.PermissionDenied"));
 }

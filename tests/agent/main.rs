@@ -4,6 +4,7 @@
 #[path = "../rig/mod.rs"]
 mod rig;
 
+mod callers;
 mod command_line;
 mod contract;
 mod door;
@@ -12,3 +13,4 @@ mod one_home;
 mod records;
 mod recovery;
 mod sdk;
+mod transport;

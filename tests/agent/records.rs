@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::recovery::events_until;
-use crate::rig::{Home, PASSWORD};
+use crate::rig::{Door, Home, PASSWORD};
 
 fn ids(events: &[Value]) -> Vec<i64> {
     events.iter().map(|event| event["id"].as_i64().unwrap()).collect()
@@ -64,6 +64,119 @@ async fn a_watch_answers_at_its_limit_when_nothing_happens() {
     let older = version.as_i64().unwrap() - 1;
     let answer = agent.door.get(&format!("/api/v1/task/dag/{id}?watch={older}&wait=100")).await.data();
     assert_eq!(answer["obpilot"]["version"], *version);
+}
+
+/// A task that fails without a database: the own server alone, which was never initialised.
+async fn failing_task(door: &Door, home: &Home) -> String {
+    let own = json!({ "scope": { "type": "SERVER", "target": [home.address()] } });
+    let dag = door.post("/api/v1/ob/start", own).await.data();
+    let id = dag["id"].as_str().unwrap().to_owned();
+    assert_eq!(door.finished(&id).await.data()["state"], "FAILED");
+    id
+}
+
+/// A watch that waits is answered by the change, long before its limit; so is everybody else who waits.
+#[tokio::test]
+async fn a_watch_answers_when_something_happens() {
+    let home = Home::new();
+    let agent = home.start();
+    let id = failing_task(&agent.door, &home).await;
+    let before = agent.door.get(&format!("/api/v1/task/dag/{id}")).await.data();
+    let version = before["obpilot"]["version"].clone();
+    let target = format!("/api/v1/task/dag/{id}?watch={version}&wait=100");
+    // On one connection of HTTP/2 requests arrive in order: once the one behind them is answered, the watchers wait.
+    let mut http2 = home.tcp("").await;
+    http2.http = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    http2.get("/api/v1/time").await.data();
+    let watchers: Vec<_> = (0..5)
+        .map(|_| {
+            let (door, target) = (http2.clone(), target.clone());
+            tokio::spawn(async move { door.get(&target).await.data() })
+        })
+        .collect();
+    http2.get("/api/v1/time").await.data();
+    let began = std::time::Instant::now();
+    agent.door.post(&format!("/api/v1/task/dag/{id}"), json!({ "operator": "RETRY" })).await;
+    for watcher in watchers {
+        let seen = watcher.await.unwrap();
+        assert!(seen["obpilot"]["version"].as_i64() > version.as_i64(), "{seen:#}");
+    }
+    assert!(began.elapsed().as_secs() < 50, "answered by the change, not by the limit");
+}
+
+/// What the stream tells is what is recorded: each line of the task once, each transition of it once, in order.
+#[tokio::test]
+async fn the_event_stream_tells_every_line_and_transition_once() {
+    let home = Home::new();
+    let mut agent = home.start();
+    let id = failing_task(&agent.door, &home).await;
+    agent.door.post(&format!("/api/v1/task/dag/{id}"), json!({ "operator": "RETRY" })).await;
+    agent.door.finished(&id).await;
+    let ends = std::cell::Cell::new(0);
+    let whole = events_until(&agent.door, 0, |event| {
+        ends.set(ends.get() + i32::from(is_end_of(event, &id)));
+        ends.get() == 2
+    })
+    .await;
+    let dag = agent.door.get(&format!("/api/v1/task/dag/{id}")).await.data();
+    for sub_task in
+        dag["nodes"].as_array().unwrap().iter().flat_map(|node| node["sub_tasks"].as_array().unwrap())
+    {
+        let sub = sub_task["id"].as_str().unwrap();
+        let logs = agent.door.get(&format!("/api/v1/task/sub_task/{sub}/logs")).await.data();
+        let recorded: Vec<_> =
+            logs["contents"].as_array().unwrap().iter().map(|row| row["id"].clone()).collect();
+        let of_it = |event: &&Value| event["sub_task"] == json!(sub);
+        let told = whole.iter().filter(of_it).filter(|event| event["kind"] == "log");
+        assert_eq!(told.map(|event| event["id"].clone()).collect::<Vec<_>>(), recorded, "{sub}");
+        // Every attempt begins once and ends once. (A retry counts for two: so clients know it.)
+        let attempts = |kinds: &[&str]| {
+            let told =
+                whole.iter().filter(of_it).filter(|event| kinds.contains(&event["kind"].as_str().unwrap()));
+            told.map(|event| event["execute_times"].as_u64().unwrap()).collect::<Vec<_>>()
+        };
+        let begun = attempts(&["claimed"]);
+        assert_eq!(begun, attempts(&["succeeded", "failed"]), "{sub}");
+        assert!(begun.windows(2).all(|pair| pair[0] < pair[1]), "{sub}: {begun:?}");
+        assert_eq!(json!(begun.last().unwrap_or(&0)), sub_task["execute_times"], "{sub}");
+    }
+    // Cut at every place, also across a restart: head and rest are the whole.
+    agent.terminate();
+    let agent = home.start();
+    let numbers = ids(&whole);
+    for cut in 1..numbers.len() {
+        let last = *numbers.last().unwrap();
+        let rest = events_until(&agent.door, numbers[cut - 1], |event| event["id"] == json!(last)).await;
+        assert_eq!(ids(&rest), numbers[cut..], "after {}", numbers[cut - 1]);
+    }
+}
+
+/// The header of the standard, and the same as a query for those who cannot set it; neither takes what is no number.
+#[tokio::test]
+async fn a_stream_is_resumed_by_header_and_by_query() {
+    let home = Home::new();
+    let agent = home.start();
+    failing_task(&agent.door, &home).await;
+    let first = |header: Option<&'static str>, target: &'static str| {
+        let request = agent.door.request("GET", target, None);
+        let request = header.map_or(request.try_clone().unwrap(), |id| request.header("Last-Event-ID", id));
+        async move {
+            let mut response = request.send().await.unwrap();
+            assert_eq!(response.headers()["content-type"], "text/event-stream");
+            let mut text = String::new();
+            while !text.contains("\n\n") {
+                text.push_str(std::str::from_utf8(&response.chunk().await.unwrap().unwrap()).unwrap());
+            }
+            text.lines().next().unwrap().to_owned()
+        }
+    };
+    assert_eq!(first(Some("3"), "/api/v1/task/events").await, "id: 4");
+    assert_eq!(first(None, "/api/v1/task/events?after=3").await, "id: 4");
+    assert_eq!(first(Some("5"), "/api/v1/task/events?after=3").await, "id: 6", "the header is newer");
+    for target in ["/api/v1/task/events?after=x", "/api/v1/task/events?after=-1"] {
+        let refused = agent.door.get(target).await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, "Request.Query.Param.Illegal"));
+    }
 }
 
 const AGENT_PASSWORD: &str = "an agent's password, long enough";

@@ -1,31 +1,6 @@
 """OBShell's own client from PyPI, unpatched, through the life of one host. Called by sdk.rs: ADDRESS PORT MYSQL_PORT PASSWORD."""
 
-import sys
-
-from obshell import ClientSet
-from obshell.auth import PasswordAuth
-
-HOST, PORT, MYSQL_PORT, PASSWORD = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-
-
-def client(password):
-    return ClientSet(HOST, PORT, PasswordAuth(password)).v1
-
-
-def expect(what, got, wanted):
-    if got != wanted:
-        sys.exit(f"{what}: {got!r} instead of {wanted!r}")
-    print(f"{what}: {got}")
-
-
-def expect_refused(what, call):
-    try:
-        call()
-    except Exception as error:  # the SDK has several classes; which one is its own affair
-        print(f"{what}: refused with {type(error).__name__}: {error}")
-        return
-    sys.exit(f"{what}: was not refused")
-
+from sdk_expect import HOST, MYSQL_PORT, PASSWORD, PORT, client, expect, expect_refused
 
 fresh = client("")
 expect("identity", fresh.get_info().identity, "SINGLE")

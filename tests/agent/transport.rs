@@ -1,0 +1,192 @@
+//! What lies under the API: connections that survive a refusal, limits, names in odd spelling, language and trace.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+
+use obpilot::api::ROUTES;
+use serde_json::{Value, json};
+
+use crate::contract::doors;
+use crate::rig::{Door, Home, LIMIT};
+
+/// Writes all requests before it reads; the last one asks for the end of the connection.
+fn pipelined(home: &Home, requests: &[String]) -> Vec<(u16, Value)> {
+    let mut stream = TcpStream::connect(home.address()).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(requests.concat().as_bytes()).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    answers(&text)
+}
+
+/// Answers one after the other, each of the length that its head tells.
+fn answers(mut text: &str) -> Vec<(u16, Value)> {
+    let mut found = Vec::new();
+    while let Some((head, rest)) = text.split_once("\r\n\r\n") {
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let length =
+            head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let (body, rest) = rest.split_at(length.unwrap_or(0));
+        found.push((status, serde_json::from_str(body).unwrap_or(Value::Null)));
+        text = rest;
+    }
+    found
+}
+
+fn request(line: &str, body: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: agent\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn requests_in_a_row_are_answered_in_order_whatever_was_wrong_with_one() {
+    let home = Home::new();
+    let _agent = home.start();
+    let answers = pipelined(
+        &home,
+        &[
+            request("GET /api/v1/time", ""),
+            request("GET /api/v1/nothing", ""),
+            request("POST /api/v1/agent/join", "{ no json"),
+            request("GET /api/v1/status?ob_query_timeout=never", ""),
+            request("DELETE /api/v1/time", "a body that nobody reads"),
+            request("GET /api/v1/info", ""),
+        ],
+    );
+    let statuses: Vec<_> = answers.iter().map(|(status, _)| *status).collect();
+    // The second body is never looked at: nobody has said who he is.
+    assert_eq!(statuses, [200, 404, 400, 400, 404, 200], "{answers:?}");
+    assert!(answers[0].1["data"].is_string() && answers[5].1["data"]["identity"] == "SINGLE", "{answers:?}");
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_every_kind_of_refusal() {
+    let home = Home::new();
+    let agent = home.start();
+    for door in doors(&home, &agent).await {
+        for route in ROUTES.iter().filter(|route| route.method != "GET") {
+            let target = route.path.replace("{id}", "1");
+            let refused = door.send(route.method, &target, Some("{ no json".to_owned())).await;
+            assert!(refused.status < 500, "{target}: {}", refused.text);
+            assert_eq!(refused.headers.get("connection"), None, "{target} closes the connection");
+            door.get("/api/v1/time").await.data();
+        }
+    }
+}
+
+/// Whoever sends too much is told so, on every route that reads a body, sealed or not.
+#[tokio::test]
+async fn every_body_has_a_limit_that_the_refusal_names() {
+    let mut home = Home::new();
+    home.configure("[api]\nbody_max_bytes = 4096\n");
+    let agent = home.start();
+    let large = json!({ "password": "x".repeat(8192) }).to_string();
+    for door in doors(&home, &agent).await {
+        for route in ROUTES.iter().filter(|r| r.method != "GET" && r.path != "/api/v1/status") {
+            let target = route.path.replace("{id}", "1");
+            let answer = door.send(route.method, &target, Some(large.clone())).await;
+            assert_eq!((answer.status, answer.code().as_str()), (413, "Request.Body.TooLarge"), "{target}");
+            assert!(answer.message().contains("4096"), "{}", answer.message());
+            door.get("/api/v1/time").await.data();
+        }
+    }
+    // What fits is judged by what it says.
+    let fits = agent.door.post("/api/v1/agent/password", json!({ "passwort": "x".repeat(2048) })).await;
+    assert_eq!(fits.code(), "Common.BindJsonFailed");
+}
+
+/// `http-api.md` H6: a slash at the end is answered directly.
+#[tokio::test]
+async fn h6_a_slash_at_the_end_is_no_other_path() {
+    let home = Home::new();
+    let agent = home.start();
+    assert_eq!(agent.door.get("/api/v1/time/").await.status, 200);
+    // Bytes that are no text, and texts that are no id, are refused like any wrong id.
+    for path in ["/api/v1/task/dag/%FF", "/api/v1/task/node/a%20b", "/api/v1/task/sub_task/%C3%A4"] {
+        let answer = agent.door.get(path).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "Task.GenericID.Invalid"), "{path}");
+    }
+    let query = agent.door.get("/api/v1/status?ob_query_timeout=%FF").await;
+    assert_eq!((query.status, query.code().as_str()), (400, "Request.Query.Param.Illegal"));
+}
+
+/// HEAD and OPTIONS are no methods of this API: 404, never 405.
+#[tokio::test]
+async fn other_methods_are_unknown() {
+    let home = Home::new();
+    let agent = home.start();
+    for method in ["HEAD", "OPTIONS", "TRACE", "PROPFIND"] {
+        assert_eq!(agent.door.send(method, "/api/v1/time", None).await.status, 404, "{method}");
+    }
+}
+
+async fn with_header(door: &Door, target: &str, header: (&str, &str)) -> Value {
+    let response = door.request("GET", target, None).header(header.0, header.1).send().await.unwrap();
+    serde_json::from_str(&response.text().await.unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_caller_chooses_language_and_trace() {
+    let home = Home::new();
+    let agent = home.start();
+    let door = &agent.door;
+    let chinese = with_header(door, "/api/v1/nothing", ("Accept-Language", "zh-CN,zh;q=0.9")).await;
+    assert!(chinese["error"]["message"].as_str().unwrap().starts_with("路由不存在"), "{chinese}");
+    assert_eq!(chinese["error"]["errCode"], "Common.NotFound");
+    let traced = with_header(door, "/api/v1/nothing", ("X-OBSHELL-Trace-ID", "abc-1")).await;
+    assert_eq!(traced["traceId"], "abc-1");
+    let status = with_header(door, "/api/v1/status", ("X-OBSHELL-Trace-ID", "abc-1")).await;
+    assert_eq!(status["traceId"], "", "the status is never traced");
+}
+
+/// `http-api.md` §2.1: no other member stands beside these, because the Go SDK reads both levels at once.
+#[tokio::test]
+async fn an_envelope_has_the_members_of_the_contract_and_no_others() {
+    let home = Home::new();
+    let agent = home.start();
+    let names = |json: &Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let all = ["successful", "timestamp", "duration", "status", "traceId"];
+    let good = agent.door.get("/api/v1/info").await.json();
+    assert_eq!(names(&good), [&all[..], &["data"]].concat());
+    let nothing = agent.door.post("/api/v1/agent/password", json!({ "password": "a password" })).await.json();
+    assert_eq!(names(&nothing), all);
+    let bad = agent.door.get("/api/v1/nothing").await.json();
+    assert_eq!(names(&bad), [&all[..], &["error"]].concat());
+    assert_eq!(names(&bad["error"]), ["errCode", "message"]);
+    let denied =
+        Door::open(&home.address()).request("GET", "/api/v1/ob/info", None).header("X-OCS-Header", "x");
+    let denied: Value = serde_json::from_str(&denied.send().await.unwrap().text().await.unwrap()).unwrap();
+    assert_eq!(names(&denied["error"]), ["code", "errCode", "message"]);
+}
+
+/// `Idempotency-Key`: asked again, also after the end and by another door, it is the same task; for anything else it is refused.
+#[tokio::test]
+async fn a_request_with_a_key_makes_one_task() {
+    let home = Home::new();
+    let agent = home.start();
+    let join =
+        json!({ "agentInfo": { "ip": "127.0.0.1", "port": home.port }, "zoneName": "zone1" }).to_string();
+    let ask = async |door: &Door, key: &str, body: &str| {
+        let request = door.request("POST", "/api/v1/agent/join", Some(body)).header("Idempotency-Key", key);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), serde_json::from_str::<Value>(&response.text().await.unwrap()).unwrap())
+    };
+    let (status, first) = ask(&agent.door, "one", &join).await;
+    assert_eq!(status, 200, "{first}");
+    let id = first["data"]["id"].as_str().unwrap();
+    agent.door.finished(id).await.expect_succeeded();
+    for door in doors(&home, &agent).await {
+        // The agent is a MASTER by now and would refuse another join.
+        let (status, again) = ask(&door, "one", &join).await;
+        assert_eq!((status, &again["data"]["id"]), (200, &json!(id)), "{again}");
+        let (status, other) = ask(&door, "two", &join).await;
+        assert_eq!((status, &other["error"]["errCode"]), (400, &json!("Agent.Identify.NotSupportOperation")));
+        let (status, reused) = ask(&door, "one", &join.replace("zone1", "zone2")).await;
+        assert_eq!(status, 400, "{reused}");
+        assert!(reused["error"]["message"].as_str().unwrap().contains("new key"), "{reused}");
+        let (status, unusable) = ask(&door, &"k".repeat(129), &join).await;
+        assert_eq!((status, &unusable["error"]["errCode"]), (400, &json!("Common.IllegalArgument")));
+    }
+    let dags = agent.door.get("/api/v1/task/dags/agent").await.data();
+    assert_eq!(dags["contents"].as_array().unwrap().len(), 1, "{dags:#}");
+}
