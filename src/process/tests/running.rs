@@ -99,6 +99,9 @@ async fn an_interrupted_first_start_is_cleaned_and_begun_afresh() {
     let server = rig.spawn(&launch).await.unwrap();
     signal(server.pid, Signal::KILL);
     assert_eq!(within(rig.control.exited(&server)).await, Exit::Signal(9));
+    // It may have been killed before it made anything.
+    files::create_dirs(&rig.home.join("store"), 0o755).unwrap();
+    files::write_atomic(&rig.home.join("store/half-made"), b"", 0o644).unwrap();
     assert!(!rig.control.is_initialised());
     let findings = within(rig.control.preflight(&launch)).await;
     assert!(findings.iter().any(|f| !f.is_fatal && f.problem.contains("never became ready")), "{findings:?}");
