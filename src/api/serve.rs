@@ -9,6 +9,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
+use actix_web::body::MessageBody;
 use actix_web::dev::{Extensions, Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
 use actix_web::middleware::NormalizePath;
 use actix_web::{App, HttpMessage, HttpServer, web};
@@ -16,6 +17,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::FutureExt;
 
 use super::door::Door;
+use super::drain::{Counted, InFlight, counted};
 use super::meta::{Meta, Peer};
 use super::reply::Failure;
 use super::route;
@@ -99,7 +101,31 @@ fn listen_unix(path: &Utf8Path, scratch: &Utf8Path, is_shared: bool) -> Result<U
 /// A server that answers as soon as it is polled.
 pub struct Served {
     pub server: Server,
-    pub handle: ServerHandle,
+    handle: ServerHandle,
+    in_flight: InFlight,
+}
+
+/// Ends a server, which has to be polled while this waits.
+pub struct Ending {
+    handle: ServerHandle,
+    in_flight: InFlight,
+}
+
+impl Served {
+    pub fn ending(&self) -> Ending {
+        Ending { handle: self.handle.clone(), in_flight: self.in_flight.clone() }
+    }
+}
+
+impl Ending {
+    /// No new connection from now on. Returns when every request in flight is answered, or its grace is over; what is
+    /// still connected then goes with the server.
+    pub async fn drain(self) {
+        tokio::select! {
+            () = self.handle.stop(true) => {}
+            () = self.in_flight.answered() => {}
+        }
+    }
 }
 
 impl std::fmt::Debug for Served {
@@ -108,18 +134,27 @@ impl std::fmt::Debug for Served {
     }
 }
 
+impl std::fmt::Debug for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ending")
+    }
+}
+
 /// # Errors
 /// When a listener cannot be taken over.
 pub fn serve(listeners: Listeners, door: Door, config: &Api) -> Result<Served, ServeError> {
     let Listeners { tcp, unix } = listeners;
+    let in_flight = InFlight::new();
+    let counter = in_flight.clone();
     let factory = move || {
         let door = door.clone();
         let clock = door.clone();
+        let counter = counter.clone();
         App::new()
             .app_data(web::Data::new(door))
             .configure(route::configure)
             .wrap(NormalizePath::trim())
-            .wrap_fn(move |request, service| guard(request, service, clock.now().as_second()))
+            .wrap_fn(move |request, service| guard(request, service, clock.now().as_second(), &counter))
     };
     let mut server = HttpServer::new(factory)
         .workers(config.workers)
@@ -134,7 +169,7 @@ pub fn serve(listeners: Listeners, door: Door, config: &Api) -> Result<Served, S
     }
     let server = server.listen_uds(unix).map_err(ServeError::Server)?.run();
     let handle = server.handle();
-    Ok(Served { server, handle })
+    Ok(Served { server, handle, in_flight })
 }
 
 /// The outermost layer: whatever happens below becomes an envelope.
@@ -142,21 +177,25 @@ pub(super) fn guard<S, B>(
     request: ServiceRequest,
     service: &S,
     received_secs: i64,
-) -> impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>> + use<S, B>
+    in_flight: &InFlight,
+) -> impl Future<Output = Result<ServiceResponse<Counted>, actix_web::Error>> + use<S, B>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody + 'static,
 {
+    let ticket = in_flight.enter();
     let target = request.uri().path_and_query().map_or("/", |t| t.as_str()).to_owned();
     let peer = request.conn_data::<Peer>().copied().unwrap_or(Peer::Unknown);
     let meta = Rc::new(Meta::new(target, request.headers(), peer, received_secs));
     request.extensions_mut().insert(Rc::clone(&meta));
     let work = AssertUnwindSafe(service.call(request)).catch_unwind();
     async move {
-        work.await.unwrap_or_else(|panic| {
+        let answer = work.await.unwrap_or_else(|panic| {
             tracing::error!(trace_id = %meta.trace_id, panic = panic_text(&*panic), "a request hit a defect of the agent");
             let text = "the request hit a defect of the agent; its log has more under the traceId of this answer";
             Err(Failure::new(Error::unexpected(text), meta).into())
-        })
+        });
+        answer.map(|response| counted(response, ticket))
     }
 }
 

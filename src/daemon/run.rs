@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::DaemonError;
 use super::build::{Agent, build};
 use super::home::Home;
-use crate::api::{self, Served};
+use crate::api;
 use crate::app::{Learned, RunState};
 use crate::clock::{self, Clock};
 use crate::config::Config;
@@ -113,8 +113,9 @@ async fn serve(
         agent;
     let own = app.own();
     let taken_up = engine.recover().await?;
-    let Served { server, handle } =
+    let served =
         api::serve(listeners, door, &config.api).map_err(|e| DaemonError::Listen(e.to_string()))?;
+    let ending = served.ending();
     tasks.spawn(Kind::part("health"), health.run(app, tasks.token().clone()));
     tasks.spawn(Kind::helper("learn"), learn(control, learned));
     tasks.spawn(Kind::helper("prune"), prune(store.clone(), retention(config), clock));
@@ -124,7 +125,7 @@ async fn serve(
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("answers at {own}"))]);
 
     // Polled until its end, also while it shuts down: that is what shuts it down.
-    let mut server = std::pin::pin!(server);
+    let mut server = std::pin::pin!(served.server);
     let ended = tokio::select! {
         name = signals.next() => {
             tracing::info!(signal = name, "the agent stops; the database goes on");
@@ -134,7 +135,7 @@ async fn serve(
             tracing::error!(%cause, "the agent cannot go on");
             Err(DaemonError::Broken(cause))
         }
-        ended = &mut server => Err(DaemonError::Broken(match ended {
+        ended = &mut server => return Err(DaemonError::Broken(match ended {
             Ok(()) => "the HTTP server ended by itself".to_owned(),
             Err(error) => format!("the HTTP server failed: {error}"),
         })),
@@ -143,11 +144,9 @@ async fn serve(
     tell(&[NotifyState::Stopping]);
     stopping.cancel();
     tokio::select! {
-        ((), _) = async { tokio::join!(handle.stop(true), &mut server) } => {}
-        name = signals.next() => {
-            tracing::info!(signal = name, "asked again: requests in flight are dropped");
-            handle.stop(false).await;
-        }
+        () = ending.drain() => {}
+        _ = &mut server => {}
+        name = signals.next() => tracing::info!(signal = name, "asked again: requests in flight are dropped"),
     }
     ended
 }

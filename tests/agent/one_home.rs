@@ -1,10 +1,12 @@
 //! One agent per home, and a home that is not as it should be.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::rig::{Ended, Home};
+use crate::rig::{Ended, Home, LIMIT};
 
 fn refused(home: &Home) -> Ended {
     let mut agent = home.spawn();
@@ -117,7 +119,6 @@ impl Small {
     }
 
     fn fill(&self) {
-        use std::io::Write as _;
         let mut file = std::fs::File::create(self.at.join("ballast")).unwrap();
         while file.write_all(&[1; 4096]).is_ok() {}
     }
@@ -192,9 +193,10 @@ async fn a_disk_that_fills_up_refuses_work_and_recovers() {
 #[tokio::test]
 async fn an_agent_that_is_told_to_stop_answers_those_who_wait() {
     let mut home = Home::new();
-    // The connection stays open for this long: HTTP/2 clients do not close it between requests.
-    home.configure("[api]\nshutdown_grace_secs = 1\n");
+    // A grace that no test would survive: clients keep their connections, and nobody waits for those.
+    home.configure("[api]\nshutdown_grace_secs = 600\n");
     let mut agent = home.start();
+    let _silent = TcpStream::connect(home.address()).unwrap();
     home.join(&agent.door).await;
     let dags = agent.door.get("/api/v1/task/dags/agent").await.data();
     let (id, version) = (&dags["contents"][0]["id"], &dags["contents"][0]["obpilot"]["version"]);
@@ -211,4 +213,25 @@ async fn an_agent_that_is_told_to_stop_answers_those_who_wait() {
     let ended = tokio::task::spawn_blocking(move || agent.terminate()).await.unwrap();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(waiting.await.unwrap().data()["id"], *id);
+}
+
+/// Told twice, it drops what it still owes: here the answer to a request whose body never comes.
+#[tokio::test]
+async fn an_agent_that_is_told_twice_waits_for_nobody() {
+    let mut home = Home::new();
+    home.configure("[api]\nshutdown_grace_secs = 600\n");
+    let mut agent = home.start();
+    let mut slow = TcpStream::connect(home.address()).unwrap();
+    slow.set_read_timeout(Some(LIMIT)).unwrap();
+    let head = "POST /api/v1/agent/join HTTP/1.1\r\nHost: agent\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    slow.write_all(head.as_bytes()).unwrap();
+    // The agent wants the body: it is at work on this request.
+    let mut continues = [0; 25];
+    slow.read_exact(&mut continues).unwrap();
+    assert_eq!(&continues, b"HTTP/1.1 100 Continue\r\n\r\n");
+    agent.ask_to_stop();
+    agent.until_stopping();
+    let ended = agent.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("asked again"), "{}", ended.stderr);
 }

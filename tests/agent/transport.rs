@@ -190,3 +190,36 @@ async fn a_request_with_a_key_makes_one_task() {
     let dags = agent.door.get("/api/v1/task/dags/agent").await.data();
     assert_eq!(dags["contents"].as_array().unwrap().len(), 1, "{dags:#}");
 }
+
+/// What is no HTTP has no envelope: a bare status, the end of that connection, and nobody else notices.
+#[tokio::test]
+async fn heads_that_are_none_end_their_own_connection_only() {
+    let mut home = Home::new();
+    home.configure("[api]\nhead_timeout_secs = 1\n");
+    let agent = home.start();
+    let long = format!("GET /api/v1/time HTTP/1.1\r\nHost: agent\r\nX: {}\r\n\r\n", "a".repeat(200_000));
+    let cases = [
+        ("GARBAGE\r\n\r\n", "400"),
+        ("GET /api/v1/time HTTP/9.9\r\nHost: agent\r\n\r\n", "400"),
+        ("GET /api/v1/time HTTP/1.1\r\nHost: agent\r\nno colon\r\n\r\n", "400"),
+        ("GET /api/v1/time HTTP/1.1\r\nHost: agent\r\nContent-Length: many\r\n\r\n", "400"),
+        (
+            "POST /api/v1/agent/join HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
+        (&long, "431"),
+        // Never finished.
+        ("GET /api/v1/ti", "408"),
+    ];
+    for (head, status) in cases {
+        let mut stream = TcpStream::connect(home.address()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        // It may be refused before all of it was written.
+        drop(stream.write_all(head.as_bytes()));
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).unwrap();
+        let case = head.get(..60).unwrap_or(head);
+        assert_eq!(std::str::from_utf8(&start).unwrap(), format!("HTTP/1.1 {status}"), "{case}");
+        agent.door.get("/api/v1/time").await.data();
+    }
+}

@@ -231,7 +231,7 @@ impl Agent {
     pub fn until_ready(&mut self) -> Result<(), Ended> {
         let deadline = Instant::now() + LIMIT;
         while Instant::now() < deadline {
-            if self.notify.is_ready(Duration::from_millis(20)) {
+            if self.notify.hears(b"READY=1", Duration::from_millis(20)) {
                 return Ok(());
             }
             if self.child.try_wait().unwrap().is_some() {
@@ -264,10 +264,20 @@ impl Agent {
         self.wait()
     }
 
-    /// SIGTERM, and waits until it is gone.
-    pub fn terminate(&mut self) -> Ended {
+    /// SIGTERM.
+    pub fn ask_to_stop(&self) {
         use rustix::process::{Pid, Signal, kill_process};
         kill_process(Pid::from_raw(self.pid()).unwrap(), Signal::TERM).unwrap();
+    }
+
+    /// Returns when it has heard that it should stop.
+    pub fn until_stopping(&self) {
+        assert!(self.notify.hears(b"STOPPING=1", LIMIT), "the agent did not stop in time; {}", self.stderr());
+    }
+
+    /// SIGTERM, and waits until it is gone.
+    pub fn terminate(&mut self) -> Ended {
+        self.ask_to_stop();
         self.wait()
     }
 
@@ -286,7 +296,7 @@ impl Drop for Agent {
     }
 }
 
-/// Stands in for systemd: hears when the agent is ready.
+/// Stands in for systemd: hears what the agent says of itself.
 #[derive(Debug)]
 struct Notify {
     path: PathBuf,
@@ -302,10 +312,17 @@ impl Notify {
         Self { path, socket, _dir: dir }
     }
 
-    fn is_ready(&self, wait: Duration) -> bool {
-        self.socket.set_read_timeout(Some(wait)).unwrap();
+    /// Whether this line comes within the time; others are passed over.
+    fn hears(&self, wanted: &[u8], wait: Duration) -> bool {
+        let deadline = Instant::now() + wait;
         let mut text = [0; 4096];
-        let Ok(length) = self.socket.recv(&mut text) else { return false };
-        text[..length].split(|b| *b == b'\n').any(|line| line == b"READY=1")
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            self.socket.set_read_timeout(Some(left)).unwrap();
+            let Ok(length) = self.socket.recv(&mut text) else { return false };
+            if text[..length].split(|b| *b == b'\n').any(|line| line == wanted) {
+                return true;
+            }
+        }
     }
 }
