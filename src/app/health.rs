@@ -25,6 +25,7 @@ use crate::config::Engine;
 use crate::engine::port::Stamp;
 use crate::error::{Code, Result};
 use crate::flow::ports::Login;
+use crate::flow::server::note_port;
 use crate::model::{Exit, ServerProcess, Timestamp};
 
 /// A probe this young is as good as a new one.
@@ -295,8 +296,7 @@ impl Service {
         let server = app.parts.ledger.state().server.clone();
         // While an operation holds the lock it records the process itself.
         if server.process.is_none() && server.wanted != Wanted::Nothing && self.is_free(app).await {
-            let sql_port = server.sql_port.unwrap_or(crate::cluster::MYSQL_PORT_DEFAULT);
-            let change = Change::ServerStarted { process: process.clone(), sql_port };
+            let change = Change::ServerStarted { process: process.clone(), sql_port: None };
             self.note(app.parts.ledger.change(change, WATCHER).await);
         }
     }
@@ -382,6 +382,15 @@ impl Service {
         if self.probed.is_some_and(|probed| probed.elapsed() < FRESH) {
             return;
         }
+        let (process, before) = {
+            let health = self.health.borrow();
+            (health.process.clone(), health.sql.clone())
+        };
+        if before != Sql::Serving
+            && let Some(process) = process
+        {
+            self.note(note_port(&app.parts.ports, &process, WATCHER).await);
+        }
         let password = app.parts.ledger.root_password();
         let sql = match app.parts.ports.sql.serving(&password).await {
             Ok(()) => Sql::Serving,
@@ -393,7 +402,6 @@ impl Service {
             },
         };
         self.probed = Some(Stopwatch::start());
-        let before = self.health.borrow().sql.clone();
         if std::mem::discriminant(&before) != std::mem::discriminant(&sql) {
             self.record_sql(app, &before, &sql).await;
         }

@@ -157,8 +157,10 @@ impl<'a> Follower<'a> {
 
     async fn run(&mut self) -> Result<DagDetail, Ending> {
         while !self.is_over() {
-            if self.stream().await.is_err() {
-                self.come_back().await?;
+            match self.stream().await {
+                Ok(()) => {}
+                Err(ending) if ending.exit == Exit::Unreachable => self.come_back().await?,
+                Err(refused) => return Err(refused),
             }
         }
         Ok(self.seen.main.clone())

@@ -115,6 +115,7 @@ fn secrets_after(secrets: &Secrets, change: &Change) -> Option<Secrets> {
         | Change::ObserverConfigured { .. }
         | Change::ServerWanted(_)
         | Change::ServerStarted { .. }
+        | Change::SqlPort(_)
         | Change::ServerVersion(_)
         | Change::ServerExited(_) => None,
     }

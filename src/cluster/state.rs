@@ -44,7 +44,7 @@ pub struct Server {
     /// The life we know of; it may have ended meanwhile.
     pub process: Option<ServerProcess>,
     pub last_exit: Option<LastExit>,
-    /// Port of the MySQL protocol, as last started.
+    /// Port of the MySQL protocol, as last started or seen.
     pub sql_port: Option<u16>,
     /// `ob_version()` of the running engine.
     pub version: Option<String>,
@@ -74,15 +74,29 @@ pub struct LastExit {
 /// What can change, with the values. Passwords never become part of a record.
 #[derive(Clone, Debug)]
 pub enum Change {
-    BecameMaster { zone: ZoneName },
+    BecameMaster {
+        zone: ZoneName,
+    },
     BecameClusterAgent,
     BecameSingle,
-    ClusterConfigured { config: ClusterConfig, root_password: Option<Password> },
-    ObserverConfigured { scope: Scope, config: BTreeMap<String, String> },
+    ClusterConfigured {
+        config: ClusterConfig,
+        root_password: Option<Password>,
+    },
+    ObserverConfigured {
+        scope: Scope,
+        config: BTreeMap<String, String>,
+    },
     RootPassword(Password),
     AgentPassword(Password),
     ServerWanted(Wanted),
-    ServerStarted { process: ServerProcess, sql_port: u16 },
+    /// `sql_port` as it was told to the server; `None` when the server was told nothing and goes by what it has saved.
+    ServerStarted {
+        process: ServerProcess,
+        sql_port: Option<u16>,
+    },
+    /// The port that the running server was seen to listen on.
+    SqlPort(u16),
     ServerVersion(String),
     ServerExited(LastExit),
 }
@@ -107,6 +121,7 @@ impl Change {
             Self::ServerStarted { process, sql_port } => {
                 json!({ "server_started": process, "sql_port": sql_port })
             }
+            Self::SqlPort(port) => json!({ "sql_port": port }),
             Self::ServerVersion(version) => json!({ "server_version": version }),
             Self::ServerExited(exit) => json!({ "server_exited": exit }),
         }
@@ -149,9 +164,10 @@ impl AgentState {
             Change::ServerWanted(wanted) => state.server.wanted = *wanted,
             Change::ServerStarted { process, sql_port } => {
                 state.server.process = Some(process.clone());
-                state.server.sql_port = Some(*sql_port);
+                state.server.sql_port = sql_port.or(state.server.sql_port);
                 state.server.wanted = Wanted::Running;
             }
+            Change::SqlPort(port) => state.server.sql_port = Some(*port),
             Change::ServerVersion(version) => state.server.version = Some(version.clone()),
             Change::ServerExited(exit) => {
                 state.server.process = None;

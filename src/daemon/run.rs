@@ -113,8 +113,7 @@ async fn serve(
         agent;
     let own = app.own();
     let taken_up = engine.recover().await?;
-    let served =
-        api::serve(listeners, door, &config.api).map_err(|e| DaemonError::Listen(e.to_string()))?;
+    let served = api::serve(listeners, door, &config.api).map_err(|e| DaemonError::Listen(e.to_string()))?;
     let ending = served.ending();
     tasks.spawn(Kind::part("health"), health.run(app, tasks.token().clone()));
     tasks.spawn(Kind::helper("learn"), learn(control, learned));

@@ -99,6 +99,10 @@ pub trait Process: Send + Sync + Debug {
     /// ready once: its data is never removed.
     fn remove_dirs<'a>(&'a self, made: &'a [String]) -> BoxFuture<'a, Result<()>>;
 
+    /// The TCP port on which this process speaks SQL, by what it really listens on. `None` when that cannot be told: not
+    /// listening yet, ended, or several ports of which none is the configured one.
+    fn sql_port<'a>(&'a self, server: &'a ServerProcess) -> BoxFuture<'a, Option<u16>>;
+
     /// The engine was ready: from now on its data is precious.
     ///
     /// # Errors

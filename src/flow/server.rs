@@ -139,8 +139,7 @@ struct Noted {
 
 /// Makes the server of this home run and listen.
 pub(super) async fn start(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Result<ServerProcess> {
-    let sql_port = port(&launch.options, "mysql_port", MYSQL_PORT_DEFAULT)
-        .map_err(|e| Error::new(Code::InvalidPort, e.to_string()))?;
+    let sql_port = told_port(launch)?;
     ports.ledger.change(Change::ServerWanted(Wanted::Running), &ctx.dag_ref).await?;
     let mut server = match ports.process.find().await? {
         Some(server) => server,
@@ -156,9 +155,32 @@ pub(super) async fn start(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Resu
         let started = Change::ServerStarted { process: server.clone(), sql_port };
         ports.ledger.change(started, &ctx.dag_ref).await?;
         match wait_ready(ports, ctx, &server).await? {
-            None => return Ok(server),
+            None => {
+                note_port(ports, &server, &ctx.dag_ref).await?;
+                return Ok(server);
+            }
             Some(successor) => server = successor,
         }
+    }
+}
+
+fn told_port(launch: &Launch) -> Result<Option<u16>> {
+    if !launch.options.contains_key("mysql_port") {
+        return Ok(None);
+    }
+    let told = port(&launch.options, "mysql_port", MYSQL_PORT_DEFAULT);
+    told.map(Some).map_err(|e| Error::new(Code::InvalidPort, e.to_string()))
+}
+
+/// SQL is spoken to the port on which the process really listens. What it was told may be unknown (the store was lost,
+/// somebody else has started it), and an engine goes by what it has saved.
+///
+/// # Errors
+/// When it cannot be recorded.
+pub async fn note_port(ports: &Ports, server: &ServerProcess, actor: &str) -> Result<()> {
+    match ports.process.sql_port(server).await {
+        Some(seen) => ports.ledger.change(Change::SqlPort(seen), actor).await,
+        None => Ok(()),
     }
 }
 

@@ -59,6 +59,20 @@ pub fn is_listening(pid: i32, port: u16) -> bool {
         && Process::new(pid).is_ok_and(|process| sockets(&process).any(|inode| inodes.contains(&inode)))
 }
 
+/// The ports that the process `pid` listens on, each once, in order. Empty also where its descriptors cannot be read.
+pub fn listened_by(pid: i32) -> Vec<u16> {
+    let Ok(process) = Process::new(pid) else { return Vec::new() };
+    let inodes: Vec<_> = sockets(&process).collect();
+    let mut ports: Vec<_> = listening()
+        .into_iter()
+        .filter(|entry| inodes.contains(&entry.inode))
+        .map(|entry| entry.local_address.port())
+        .collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
 /// Why nobody could listen on `port` on all addresses now; `None` when one can. Finds what the table of listeners
 /// does not show: a socket that is bound and does not listen, a port that only root may use.
 pub fn why_not_bindable(port: u16) -> Option<std::io::Error> {
@@ -122,6 +136,8 @@ mod tests {
         assert!(found[0].to_string().contains(&port.to_string()), "{}", found[0]);
         assert!(is_listening(std::process::id().cast_signed(), port));
         assert!(!is_listening(1, port));
+        assert!(listened_by(std::process::id().cast_signed()).contains(&port));
+        assert!(listened_by(i32::MAX).is_empty());
         assert!(why_not_bindable(port).is_some());
     }
 

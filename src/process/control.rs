@@ -348,6 +348,17 @@ impl Process for Control {
         self.shared.diagnose(server, exit).boxed()
     }
 
+    fn sql_port<'a>(&'a self, server: &'a ServerProcess) -> BoxFuture<'a, Option<u16>> {
+        async {
+            let life = self.shared.life(server).ok().flatten()?;
+            let (shared, pid) = (Arc::clone(&self.shared), life.ident.pid);
+            let port = Tasks::blocking(move || shared.instance.sql_port(pid)).await;
+            // Its number may have become another's while we looked.
+            port.filter(|_| life.exit().is_none())
+        }
+        .boxed()
+    }
+
     fn is_initialised(&self) -> bool {
         self.shared.instance.is_initialised()
     }

@@ -97,6 +97,15 @@ impl Instance {
         options
     }
 
+    /// The port on which `pid` speaks SQL: the configured one when it listens there, else the only one it listens on.
+    pub(super) fn sql_port(&self, pid: i32) -> Option<u16> {
+        let listened = ports::listened_by(pid);
+        let configured = self.engine.ports(self.home(), &self.known_options(&Options::new()));
+        let configured = configured.iter().find(|(key, _)| *key == "mysql_port").map(|(_, port)| *port);
+        let only = if let [only] = listened[..] { Some(only) } else { None };
+        configured.filter(|port| listened.contains(port)).or(only)
+    }
+
     /// Who else listens on the ports of this instance, in words.
     pub(super) fn taken_ports(&self, options: &Options, own_pid: Option<i32>) -> Vec<String> {
         let mut taken = Vec::new();

@@ -270,7 +270,32 @@ fn questions_that_nobody_can_answer_are_code_10_and_2() {
     assert!(stderr(&asked).contains("environment"), "{}", stderr(&asked));
 }
 
-/// What failed is code 1 with its reason; what is cancelled, or goes on unwatched, has codes of its own.
+/// A stop whose database does not move: who stops waiting knows that it goes on, and who watched until it was cancelled
+/// knows that.
+#[tokio::test]
+async fn what_goes_on_is_code_5_and_what_is_cancelled_is_code_4() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let home = Home::new();
+    let agent = home.start();
+    home.initialise(&agent).await;
+    agent.door.until_status(|status| status["obpilot"]["server"]["state"] == "SERVING").await;
+    let stop = home.cli(&["cluster", "stop", "--all", "--terminate", "--yes", "--no-wait"]);
+    assert_eq!(code(&stop), 0, "{}", stderr(&stop));
+    kill_process(Pid::from_raw(home.database()).unwrap(), Signal::STOP).unwrap();
+    let id = stdout(&stop).trim().to_owned();
+    let left = home.cli(&["task", "watch", &id, "--wait-timeout", "1"]);
+    assert_eq!(code(&left), 5, "{}", stderr(&left));
+    assert!(stderr(&left).contains(&format!("obpilot task watch {id}")), "{}", stderr(&left));
+    let mut watch = home.cli_command(&["task", "watch", &id]);
+    let watching = watch.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let cancel = home.cli(&["task", "cancel", &id, "--yes"]);
+    assert_eq!(code(&cancel), 0, "{}", stderr(&cancel));
+    let watched = watching.wait_with_output().unwrap();
+    assert_eq!(code(&watched), 4, "{}", stderr(&watched));
+    home.kill_database();
+}
+
+/// What failed is code 1 with its reason.
 #[test]
 fn a_task_that_fails_is_code_1_and_explains_itself() {
     let home = Home::new();

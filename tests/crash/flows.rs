@@ -15,6 +15,8 @@ pub(crate) enum Flow {
     StopForce,
     StopTerminate,
     ForcePass,
+    EmergencyStart,
+    EmergencyStop,
 }
 
 /// What must be true at the end.
@@ -49,6 +51,13 @@ impl Flow {
         )
     }
 
+    /// Brings an empty home to what the first agent of its trials finds.
+    pub(crate) async fn furnish(self, home: &Home) {
+        if matches!(self, Self::EmergencyStart | Self::EmergencyStop) {
+            lost_store(home).await;
+        }
+    }
+
     pub(crate) fn end(self) -> End {
         let base = End {
             identity: "CLUSTER AGENT",
@@ -63,6 +72,8 @@ impl Flow {
             Self::InitRollback => End { identity: "MASTER", operator: "ROLLBACK", ..base },
             Self::Start => End { is_running: true, spawns_max: 1, ..base },
             Self::StopForce | Self::ForcePass => base,
+            Self::EmergencyStart => End { identity: "SINGLE", is_running: true, spawns_max: 1, ..base },
+            Self::EmergencyStop => End { identity: "SINGLE", ..base },
             // A freeze may be repeated: the second one freezes what little came in between.
             Self::StopTerminate => End { statements_max: 2, ..base },
         }
@@ -117,7 +128,35 @@ impl Flow {
                 let body = json!({ "scope": global(), "force": true, "forcePassDag": { "id": [holder] } });
                 plain("/api/v1/ob/stop", body)
             }
+            Self::EmergencyStart => {
+                if !home.database_pids().is_empty() {
+                    do_now(agent, "/api/v1/ob/stop", json!({ "scope": own(home), "force": true })).await;
+                }
+                plain("/api/v1/ob/start", json!({ "scope": own(home) }))
+            }
+            Self::EmergencyStop => {
+                if home.database_pids().is_empty() {
+                    do_now(agent, "/api/v1/ob/start", json!({ "scope": own(home) })).await;
+                }
+                plain("/api/v1/ob/stop", json!({ "scope": own(home), "force": true }))
+            }
         }
+    }
+}
+
+fn own(home: &Home) -> Value {
+    json!({ "type": "SERVER", "target": [home.address()] })
+}
+
+/// A database that was initialised once, and an agent that knows nothing of it: the store is gone.
+async fn lost_store(home: &Home) {
+    let mut agent = home.start();
+    home.initialise(&agent).await;
+    home.kill_database();
+    agent.terminate();
+    for file in ["store.db", "store.db-wal", "store.db-shm"] {
+        let removed = std::fs::remove_file(home.path.join(".obpilot").join(file));
+        assert!(removed.is_ok() || file != "store.db", "{removed:?}");
     }
 }
 

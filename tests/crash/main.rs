@@ -44,6 +44,8 @@ matrix! {
     stop_by_force: Flow::StopForce;
     stop_gracefully: Flow::StopTerminate;
     stop_with_a_lock_pushed_aside: Flow::ForcePass;
+    start_of_a_server_whose_agent_knows_nothing: Flow::EmergencyStart;
+    stop_of_a_server_whose_agent_knows_nothing: Flow::EmergencyStop;
 }
 
 /// One matrix at a time: they share two cores, and their workers are enough.

@@ -34,7 +34,9 @@ pub(crate) struct Trial {
 impl Trial {
     pub(crate) fn new(flow: Flow) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { flow, home: Home::new(), number: 0, runtime }
+        let home = Home::new();
+        runtime.block_on(flow.furnish(&home));
+        Self { flow, home, number: 0, runtime }
     }
 
     fn beside(&self, name: &str) -> PathBuf {
@@ -61,6 +63,7 @@ impl Trial {
         self.number += 1;
         if self.flow.is_once() && self.number > 1 {
             self.home = Home::new();
+            self.runtime.block_on(self.flow.furnish(&self.home));
         }
     }
 

@@ -114,10 +114,15 @@ impl Home {
 
     /// Runs a command of the CLI on this home to its end.
     pub fn cli(&self, args: &[&str]) -> Output {
+        self.cli_command(args).output().unwrap()
+    }
+
+    /// A command of the CLI on this home, not yet running.
+    pub fn cli_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_obpilot"));
         command.arg("--home").arg(&self.path).args(args).stdin(Stdio::null());
         command.env("OBPILOT_ROOT_PASSWORD", PASSWORD).env("NO_COLOR", "1");
-        command.output().unwrap()
+        command
     }
 
     /// Over TCP, sealed with a password.

@@ -31,6 +31,8 @@ struct State {
     running: Option<ServerProcess>,
     pids: i32,
     is_initialised: bool,
+    /// What the process listens on, whatever it was told.
+    sql_port: Option<u16>,
     password: String,
     findings: Vec<Finding>,
     /// The process found next is a launcher: it ends as soon as it is waited for, and the database is another one.
@@ -105,6 +107,10 @@ impl Host {
 
     pub(crate) fn is_initialised(&self) -> bool {
         self.state().is_initialised
+    }
+
+    pub(crate) fn listen_on(&self, port: u16) {
+        self.state().sql_port = Some(port);
     }
 
     pub(crate) fn password(&self) -> String {
@@ -227,6 +233,12 @@ impl Process for Host {
 
     fn is_initialised(&self) -> bool {
         self.is_initialised()
+    }
+
+    fn sql_port<'a>(&'a self, server: &'a ServerProcess) -> BoxFuture<'a, Option<u16>> {
+        let state = self.state();
+        let port = state.running.as_ref().filter(|running| *running == server).and(state.sql_port);
+        Box::pin(async move { port })
     }
 
     fn prepare_dirs<'a>(&'a self, _: &'a Launch) -> BoxFuture<'a, Result<Vec<String>>> {

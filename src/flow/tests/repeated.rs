@@ -49,6 +49,16 @@ async fn a_launcher_is_followed_to_the_database() {
     assert!(rig.host.running().is_none());
 }
 
+/// The engine goes by the port it has saved, which need not be the one we know of: we speak to where it listens.
+#[tokio::test]
+async fn sql_goes_to_the_port_that_the_process_listens_on() {
+    let rig = stopped().await;
+    let known = rig.ledger.state().server.sql_port.unwrap();
+    rig.host.listen_on(known + 1);
+    rig.run(start_template()).await;
+    assert_eq!(rig.ledger.state().server.sql_port, Some(known + 1));
+}
+
 #[tokio::test]
 async fn a_restart_in_any_step_of_an_init_leads_to_the_same_end() {
     for hand in ["prepare_dirs", "spawn", "ready", "set_root_password"] {
