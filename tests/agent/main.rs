@@ -9,6 +9,7 @@ mod command_line;
 mod contract;
 mod door;
 mod life;
+mod memory;
 mod one_home;
 mod records;
 mod recovery;
