@@ -45,7 +45,7 @@ pub(super) fn register(registry: &mut Registry) {
 }
 
 /// The sub-DAG of an operation; names and numbers of nodes as v1 clients know them (`task-engine.md` §7.1).
-fn template(own: AgentAddr, request: &Prepare) -> Template {
+pub(super) fn template(own: AgentAddr, request: &Prepare) -> Template {
     let params = json!(request);
     let lease = Some(LEASE.as_secs());
     let name = match request.operation {

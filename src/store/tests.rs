@@ -511,3 +511,43 @@ async fn unfinished_and_last_maintenance_are_told_apart() {
     assert_eq!(ids(DagFilter::LastMaintenance).await, [locked.id], "even if it ended long ago");
     assert_eq!(ids(DagFilter::All).await, [plain.id, locked.id]);
 }
+
+/// A reader sees one moment: the last line of a record and the state that came with it, never one without the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn w8_a_reader_sees_the_task_and_its_record_of_the_same_moment() {
+    let rig = rig();
+    let mut dag = rig.create(40, None).await.unwrap();
+    let id = dag.id;
+    let reading = tokio::spawn({
+        let store = rig.store.clone();
+        async move {
+            let mut moments = std::collections::BTreeSet::new();
+            loop {
+                let seen = store.dag(id, true).await.unwrap().unwrap();
+                let ended = seen.snapshot.sub_tasks().filter(|(_, sub)| sub.ended_at.is_some()).count();
+                // Each sub-task says one word before it ends.
+                assert!(
+                    seen.logs.len() == ended || seen.logs.len() == ended + 1,
+                    "{} {ended}",
+                    seen.logs.len()
+                );
+                let last = seen.logs.last().map_or(EventId(0), |line| line.id);
+                assert!(seen.version >= last, "a line that is newer than the version");
+                moments.insert(seen.version);
+                if seen.snapshot.is_finished() {
+                    return moments.len();
+                }
+            }
+        }
+    });
+    rig.take(&mut dag, vec![]).await.unwrap();
+    loop {
+        let active = dag.sub_tasks().find(|(_, s)| s.state.is_active()).map(|(at, s)| (at, s.execute_times));
+        let Some((at, attempt)) = active else { break };
+        let line = LogLine { sub_task: dag.sub_task(at).id, ..rig.line(&dag, "about to end") };
+        rig.store.log(line);
+        let event = Event::Succeeded { at, attempt, output: Output { data: json!(1), shown: Value::Null } };
+        rig.take(&mut dag, vec![event]).await.unwrap();
+    }
+    assert!(reading.await.unwrap() > 1, "the reader has seen it grow");
+}

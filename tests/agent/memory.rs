@@ -15,10 +15,8 @@ struct Group(PathBuf);
 impl Group {
     /// `None` where groups cannot be made; the summary of `make test` says so.
     fn limited() -> Option<Self> {
-        let generations = [
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-            ("/sys/fs/cgroup", "memory.max"),
-        ];
+        let generations =
+            [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
         generations.into_iter().find_map(|(top, limit)| {
             let group = Self(PathBuf::from(top).join(format!("obpilot-test-{}", std::process::id())));
             std::fs::create_dir(&group.0).ok()?;

@@ -223,3 +223,21 @@ async fn heads_that_are_none_end_their_own_connection_only() {
         agent.door.get("/api/v1/time").await.data();
     }
 }
+
+/// It listens where it was told to, and nowhere else.
+#[tokio::test]
+async fn w49_it_listens_on_its_own_address_only() {
+    let mut home = Home::new();
+    let agent = home.start();
+    assert!(TcpStream::connect(home.address()).is_ok());
+    let other = format!("127.0.0.2:{}", home.port);
+    let refused = TcpStream::connect(&other).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    drop(agent);
+
+    home.configure(&format!("[agent]\nlisten = [\"{}\", \"{other}\"]\n", home.address()));
+    let _agent = home.start();
+    for address in [home.address(), other] {
+        assert!(TcpStream::connect(&address).is_ok(), "{address}");
+    }
+}

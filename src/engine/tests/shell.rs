@@ -286,3 +286,34 @@ async fn a_resting_dag_is_loaded_again_for_its_operator() {
     let missing = rig.engine.operate(crate::model::DagId(99), Operator::Pass, "me").await.unwrap_err();
     assert_eq!(missing.code, crate::error::Code::TaskNotFound);
 }
+
+/// Many steps wait for one that begins last: waiting takes no worker away from anybody.
+#[tokio::test(start_paused = true)]
+async fn w16_any_number_of_waits_leaves_room_for_what_they_wait_for() {
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let rig = rig(registry(vec![
+        fn_step("t.wait", "", LONG, move |ctx| {
+            let mut gate = gate.clone();
+            Box::pin(async move {
+                let opened = async {
+                    gate.wait_for(|is_open| *is_open)
+                        .await
+                        .map(|_| ())
+                        .map_err(|_| Error::unexpected("the gate is gone"))
+                };
+                ctx.waiting(opened).await?;
+                Outcome::done()
+            })
+        }),
+        fn_step("t.open", "", LONG, move |_| {
+            open.send_replace(true);
+            Box::pin(async { Outcome::done() })
+        }),
+    ]));
+    let many: Vec<_> = (0..250).map(addr).collect();
+    let template = Template::new("test", "Wait", Value::Null).then_on_each("t.wait", "Wait", &many);
+    let waiting = rig.submit(template).await;
+    let opener = rig.submit(Template::new("test", "Open", Value::Null).then("t.open", "Open", addr(1))).await;
+    assert_eq!(rig.rest(opener).await.state, DagState::Succeeded);
+    assert_eq!(rig.rest(waiting).await.state, DagState::Succeeded);
+}

@@ -74,7 +74,7 @@ async fn a_restart_in_any_step_of_an_init_leads_to_the_same_end() {
     }
 }
 
-fn prepare(main: &str, round: u32) -> Prepare {
+pub(super) fn prepare(main: &str, round: u32) -> Prepare {
     Prepare {
         main_dag: main.to_owned(),
         main_name: "Start OB".to_owned(),

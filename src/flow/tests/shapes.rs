@@ -1,6 +1,7 @@
 //! What clients and stores see of every flow: names, numbers, keys.
 
 use super::fakes::{Rig, own};
+use super::repeated::prepare;
 use crate::engine::Template;
 use crate::flow::handshake::Params;
 use crate::flow::ports::Operation;
@@ -113,4 +114,35 @@ async fn nodes_are_named_as_clients_know_them() {
     let local = |operation| local::template(own(), &local::Params { operation, actor: "test".to_owned() });
     assert_eq!(names(&rig, local(Operation::Start)).len(), 3);
     assert_eq!(names(&rig, local(KILL)), ["Stop observer"]);
+}
+
+/// Whatever fails, there is a way out: the lock goes by itself (with the failure, or with the lease), or an operator that
+/// the failed node allows takes the task on or ends it.
+#[tokio::test]
+async fn w25_every_task_has_an_exit_from_every_failure() {
+    let rig = Rig::new();
+    let part = crate::flow::participant::template(own(), &prepare("22130706433028861", 0));
+    let local = |operation| local::template(own(), &local::Params { operation, actor: "test".to_owned() });
+    let all = [
+        join_template(),
+        observer_template(),
+        cluster_template("p"),
+        init_template(),
+        start_template(),
+        stop_template(GRACEFUL),
+        stop_template(KILL),
+        local(Operation::Start),
+        local(KILL),
+        part,
+    ];
+    for template in all {
+        let definition = rig.engine.define(template).unwrap();
+        let Some(lock) = definition.lock else { continue };
+        for node in &definition.nodes {
+            let caps = node.caps;
+            let goes_by_itself = node.releases_lock_on_failure || lock.lease_secs.is_some();
+            let has_operator = caps.can_retry || caps.can_pass || caps.can_rollback;
+            assert!(goes_by_itself || has_operator, "{}: {} is a trap", definition.name, node.name);
+        }
+    }
 }
