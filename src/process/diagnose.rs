@@ -50,7 +50,7 @@ pub(super) fn gather(instance: &Instance, subject: &Subject) -> Diagnosis {
         seen.oom_counted.clone().filter(|_| was_killed)
     });
     let exit = match (subject.launcher, subject.exit) {
-        (Some(launcher), _) => Some(format!("its launcher {launcher}")),
+        (Some(launcher), _) => Some(format!("ended in its launcher, which {launcher}")),
         (None, exit) => exit.map(|exit| exit.to_string()),
     };
     let mut log_lines = seen.log.lines.clone();

@@ -55,9 +55,8 @@ pub(super) fn check(
     let mut findings = Vec::new();
     findings.extend(binary(&instance.settings.binary));
     findings.extend(home(instance, launch));
-    findings.extend(instance.path_problem(&options).map(|problem| {
-        fatal("home", problem, "use another path: the first start would work and no later one")
-    }));
+    findings
+        .extend(instance.path_problem(&options).map(|problem| fatal("home", problem, "use another path")));
     findings.extend(owner(instance.home(), nix::unistd::geteuid().as_raw()));
     findings.extend(port(instance, &options, running));
     findings.extend(space(instance, launch, &options));
@@ -405,6 +404,8 @@ mod tests {
         let room = room();
         let found = room.found(&launch(true, &[("redo_dir", "/data/x.tmp1/redo")]), "home");
         assert!(found[0].is_fatal && found[0].problem.contains("/data/x.tmp1/redo"), "{found:?}");
+        let found = room.found(&launch(true, &[("redo_dir", "/data/100%/redo")]), "home");
+        assert!(found[0].is_fatal && found[0].problem.contains("/data/100%/redo"), "{found:?}");
     }
 
     #[test]

@@ -115,11 +115,16 @@ impl Engine for Seekdb {
     }
 
     /// At every start it clears away what has `.tmp` in its path as left over, its own redo log included: the first
-    /// start works and no later one does (measured with 1.4.0.0 for home, data and redo directory).
+    /// start works and no later one does (measured with 1.4.0.0 for home, data and redo directory). It prints its home
+    /// as a format: `%s` in it is a segmentation fault of the launcher (measured with 1.4.0.0).
     fn path_problem(&self, path: &Utf8Path) -> Option<String> {
-        path.as_str().contains(".tmp").then(|| {
-            format!("{path} contains \".tmp\", and the engine takes everything below such a path for left-over files")
-        })
+        if path.as_str().contains(".tmp") {
+            let why = "the engine takes everything below such a path for left-over files, so that no later start works";
+            return Some(format!("{path} contains \".tmp\", and {why}"));
+        }
+        path.as_str()
+            .contains('%')
+            .then(|| format!("{path} contains \"%\", which the engine takes for a format and may crash on"))
     }
 
     fn needs(&self, home: &Utf8Path, options: &Options) -> Vec<Need> {

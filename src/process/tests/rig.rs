@@ -84,18 +84,24 @@ impl Rig {
     /// With the real engine.
     pub(super) async fn real() -> Self {
         let permit = ENGINES.acquire().await.unwrap();
-        Self::build(engine(), Some(permit))
+        Self::build(engine(), Some(permit), "home")
+    }
+
+    /// With the real engine, in a home of this name.
+    pub(super) async fn real_in(name: &str) -> Self {
+        let permit = ENGINES.acquire().await.unwrap();
+        Self::build(engine(), Some(permit), name)
     }
 
     /// With any other executable.
     pub(super) fn with(binary: Utf8PathBuf) -> Self {
-        Self::build(binary, None)
+        Self::build(binary, None, "home")
     }
 
-    fn build(binary: Utf8PathBuf, permit: Option<SemaphorePermit<'static>>) -> Self {
+    fn build(binary: Utf8PathBuf, permit: Option<SemaphorePermit<'static>>, name: &str) -> Self {
         // Not the default prefix: it is `.tmp`, and the engine cannot live under that.
         let dir = tempfile::Builder::new().prefix("obpilot-").tempdir().unwrap();
-        let home = Utf8Path::from_path(dir.path()).unwrap().canonicalize_utf8().unwrap().join("home");
+        let home = Utf8Path::from_path(dir.path()).unwrap().canonicalize_utf8().unwrap().join(name);
         let settings = Settings {
             kind: EngineKind::Seekdb,
             binary,

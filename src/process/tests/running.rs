@@ -58,6 +58,18 @@ async fn a_database_is_started_found_stopped_gracefully_and_started_again() {
     assert_eq!(diagnosis.causes, [], "the agent did it itself");
 }
 
+/// No shell and no guessing: a path is a path (`lifecycle.md` W6).
+#[tokio::test]
+async fn w6_a_home_may_have_any_name() {
+    let rig = Rig::real_in("it's \"$HOME\"; `true` & ünïcode (deleted)").await;
+    let server = rig.started().await;
+    assert_eq!(within(rig.restarted_agent().find()).await.unwrap().as_ref(), Some(&server));
+    let report = within(rig.control.stop(&server, StopHow::Kill, &rig.notes)).await.unwrap();
+    assert_eq!(report.exit, Exit::Signal(9));
+    let again = rig.spawn(&rig.launch(false, &[])).await.unwrap();
+    rig.ready(&again).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_end_from_outside_is_seen_at_once_by_everybody_and_explained() {
     let rig = Rig::real().await;
