@@ -1,7 +1,8 @@
 //! `obpilot agent start|stop|restart|status`: the agent as a background process. Under systemd these are systemctl's.
 
-use std::io::Read;
-use std::os::unix::process::CommandExt;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -14,11 +15,15 @@ use super::exit::{Ending, Exit};
 use super::render;
 use crate::clock::Stopwatch;
 use crate::config::STATE_DIR;
+use crate::host::files;
 use crate::host::lock::{self, Holder};
 use crate::wire::{Info, Status};
 
 /// Between two looks whether the agent answers; nothing announces a socket that is not there yet.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// A log that is larger at a start is kept as `agent.log.1`, and a new one is begun.
+const LOG_LEN_MAX: u64 = 16 << 20;
 
 pub(super) async fn status(global: &Global) -> Result<(), Ending> {
     let client = Client::connect(global).await?;
@@ -38,8 +43,9 @@ pub(super) async fn start(args: &RunArgs, global: &Global) -> Result<(), Ending>
         render::done(global.output, &text, &json!({ "pid": pid, "started": false }));
         return Ok(());
     }
-    let log = home.join(STATE_DIR).join("agent.log");
+    let log = AgentLog::open(&home)?;
     let mut child = spawn(&home, args, global, &log)?;
+    let AgentLog { path: log, file: mut logged, from } = log;
     let waited = Stopwatch::start();
     let client = Client::connect(global).await?;
     loop {
@@ -55,7 +61,10 @@ pub(super) async fn start(args: &RunArgs, global: &Global) -> Result<(), Ending>
         }
         if let Ok(Some(exit)) = child.try_wait() {
             let exit = exit_of(exit.code());
-            return Err(Ending::new(exit, format!("the agent did not start: {}", last_words(&log))));
+            return Err(Ending::new(
+                exit,
+                format!("the agent did not start: {}", last_words(&mut logged, from, &log)),
+            ));
         }
         if waited.elapsed() > Duration::from_secs(args.timeout) {
             let text = format!("the agent does not answer after {} s, process {}", args.timeout, child.id());
@@ -70,8 +79,7 @@ fn home_for(global: &Global) -> Result<Utf8PathBuf, Ending> {
     if home.is_absolute() {
         return Ok(home);
     }
-    let absolute = home.canonicalize_utf8();
-    absolute.map_err(|e| Ending::usage(format!("--home {home}: {e}")))
+    camino::absolute_utf8(&home).map_err(|e| Ending::usage(format!("--home {home}: {e}")))
 }
 
 /// The exit code the agent itself ended with, where it is one of ours.
@@ -80,9 +88,35 @@ fn exit_of(code: Option<i32>) -> Exit {
     found.filter(|exit| *exit != Exit::Done).unwrap_or(Exit::Failed)
 }
 
-fn last_words(log: &Utf8Path) -> String {
+/// Where an agent in the background writes. It grows over the agent's lives, so that the last words of one that died are
+/// still there when the next one runs.
+struct AgentLog {
+    path: Utf8PathBuf,
+    file: File,
+    /// What comes after belongs to the life that begins now.
+    from: u64,
+}
+
+impl AgentLog {
+    fn open(home: &Utf8Path) -> Result<Self, Ending> {
+        lock::make_state_dir(home).map_err(|e| Ending::usage(format!("{home}: {e}")))?;
+        let path = home.join(STATE_DIR).join("agent.log");
+        let failed = |e: &dyn std::fmt::Display| {
+            Ending::new(Exit::Failed, format!("the agent's log {path} cannot be opened: {e}"))
+        };
+        if std::fs::metadata(&path).is_ok_and(|found| found.len() > LOG_LEN_MAX) {
+            files::rename(&path, &home.join(STATE_DIR).join("agent.log.1")).map_err(|e| failed(&e))?;
+        }
+        let file = File::options().create(true).append(true).read(true).mode(0o600).open(&path);
+        let file = file.map_err(|e| failed(&e))?;
+        let from = file.metadata().map_err(|e| failed(&e))?.len();
+        Ok(Self { path, file, from })
+    }
+}
+
+fn last_words(logged: &mut File, from: u64, log: &Utf8Path) -> String {
     let mut text = String::new();
-    let read = std::fs::File::open(log).and_then(|mut file| file.read_to_string(&mut text));
+    let read = logged.seek(SeekFrom::Start(from)).and_then(|_| logged.read_to_string(&mut text));
     let last = text.lines().rev().find(|line| !line.trim().is_empty());
     match (read, last) {
         (Ok(_), Some(last)) => last.to_owned(),
@@ -90,18 +124,16 @@ fn last_words(log: &Utf8Path) -> String {
     }
 }
 
-/// In a session of its own: neither this terminal's Ctrl-C nor its end concerns the agent (C17, C19).
+/// It takes itself a session of its own (`--detached`): neither this terminal's Ctrl-C nor its end concerns the agent (C17,
+/// C19). It could not if it led a process group already.
 fn spawn(
     home: &Utf8Path,
     args: &RunArgs,
     global: &Global,
-    log: &Utf8Path,
+    log: &AgentLog,
 ) -> Result<std::process::Child, Ending> {
     let failed =
         |e: std::io::Error| Ending::new(Exit::Failed, format!("the agent could not be started: {e}"));
-    lock::make_state_dir(home).map_err(|e| Ending::usage(format!("{home}: {e}")))?;
-    let file =
-        std::fs::OpenOptions::new().create(true).truncate(true).write(true).open(log).map_err(failed)?;
     let binary = std::env::current_exe().map_err(failed)?;
     #[expect(clippy::disallowed_methods, reason = "the agent itself, with its own argument vector")]
     let mut command = std::process::Command::new(binary);
@@ -119,8 +151,8 @@ fn spawn(
             command.args([flag, &value]);
         }
     }
-    let out = file.try_clone().map_err(failed)?;
-    command.stdin(Stdio::null()).stdout(out).stderr(file).process_group(0).current_dir("/");
+    let (out, err) = (log.file.try_clone().map_err(failed)?, log.file.try_clone().map_err(failed)?);
+    command.stdin(Stdio::null()).stdout(out).stderr(err).current_dir("/");
     command.spawn().map_err(failed)
 }
 

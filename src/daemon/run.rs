@@ -53,7 +53,7 @@ fn harden(is_detached: bool) {
         tracing::warn!(%error, "the agent's memory may appear in a core file");
     }
     if is_detached && let Err(error) = setsid() {
-        tracing::debug!(%error, "the agent stays in the session it was started in");
+        tracing::warn!(%error, "the agent stays in the session of the terminal that it was started from");
     }
     descriptors::keep_private();
 }

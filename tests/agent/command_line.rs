@@ -86,6 +86,11 @@ async fn refusals_are_code_3_and_wrong_passwords_code_7() {
     assert_eq!(code(&home.cli(&["task", "show", "1"])), 3);
     assert_eq!(code(&home.cli(&["cluster", "join", "--zone", "zone1"])), 0);
     assert_eq!(code(&home.cli(&["cluster", "join", "--zone", "zone1"])), 3);
+    let done = json(&home, &["task", "list"])[0]["id"].as_str().unwrap().to_owned();
+    for operator in ["retry", "rollback", "cancel", "pass"] {
+        let refused = home.cli(&["task", operator, &done, "--yes"]);
+        assert_eq!(code(&refused), 3, "{operator}: {}", stderr(&refused));
+    }
     home.settings(&agent.door).await;
     let asked = |password: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_obpilot"));
@@ -177,6 +182,9 @@ fn start_status_backup_restart_stop() {
     let second = home.cli(&["agent", "run"]);
     assert_eq!(code(&second), 8, "{}", stderr(&second));
     let pid = json(&home, &["agent", "status"])["info"]["pid"].to_string();
+    // Ctrl-C in the terminal that started it is not for it.
+    let daemon = rustix::process::Pid::from_raw(pid.parse().unwrap());
+    assert_eq!(rustix::process::getsid(daemon).unwrap(), daemon.unwrap(), "it leads a session of its own");
     assert!(stderr(&second).contains(&pid), "{} does not name process {pid}", stderr(&second));
     let status = stdout(&home.cli(&["agent", "status"]));
     assert!(status.contains("SINGLE") && status.contains("STOPPED"), "{status}");
@@ -286,6 +294,13 @@ async fn what_goes_on_is_code_5_and_what_is_cancelled_is_code_4() {
     let left = home.cli(&["task", "watch", &id, "--wait-timeout", "1"]);
     assert_eq!(code(&left), 5, "{}", stderr(&left));
     assert!(stderr(&left).contains(&format!("obpilot task watch {id}")), "{}", stderr(&left));
+    // Without a terminal: a line per event, under its stage.
+    assert!(
+        stderr(&left).contains("[1/6] Inform all agents to prepare to stop observer"),
+        "{}",
+        stderr(&left)
+    );
+    assert!(stderr(&left).contains("is ready"), "{}", stderr(&left));
     let mut watch = home.cli_command(&["task", "watch", &id]);
     let watching = watch.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let cancel = home.cli(&["task", "cancel", &id, "--yes"]);
