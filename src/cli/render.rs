@@ -1,7 +1,8 @@
 //! Text for people: tables, a task, a failure that explains itself. Data to stdout, the rest to stderr.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -14,10 +15,20 @@ use crate::clock;
 use crate::model::Timestamp;
 use crate::wire::{DagDetail, FailureView, Info, ObInfo, Plan, Status, SubTaskDetail};
 
-/// Data. A reader that has gone is no error.
+/// Why data did not reach stdout, if it did not.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Data. A reader that has gone is no error; a full disk behind stdout is, and [`lost`] tells of it.
 pub(super) fn out(text: &str) {
     let mut stdout = anstream::stdout().lock();
-    drop(writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()));
+    match writeln!(stdout, "{}", text.trim_end()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => drop(LOST.set(error.to_string())),
+        Ok(()) | Err(_) => {}
+    }
+}
+
+pub(super) fn lost() -> Option<&'static String> {
+    LOST.get()
 }
 
 /// Everything else.

@@ -43,7 +43,11 @@ pub fn run() -> Next {
 }
 
 pub fn finish(ended: Result<(), Ending>) -> ExitCode {
-    match ended {
+    let lost = render::lost();
+    let written = lost.map_or(Ok(()), |why| {
+        Err(Ending::new(Exit::Failed, format!("the output could not be written: {why}")))
+    });
+    match ended.and(written) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ending) => {
             render::ending(&ending);
@@ -102,7 +106,9 @@ async fn dispatch(command: Command, global: &Global) -> Result<(), Ending> {
             Ok(())
         }
         Command::Completions { shell } => {
-            generate(shell, &mut self::command(), "obpilot", &mut std::io::stdout());
+            let mut script = Vec::new();
+            generate(shell, &mut self::command(), "obpilot", &mut script);
+            render::out(&String::from_utf8_lossy(&script));
             Ok(())
         }
         Command::Debug(DebugCommand::Openapi) => {

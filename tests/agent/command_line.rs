@@ -57,6 +57,33 @@ fn help_and_version_and_completions_go_to_stdout() {
     }
 }
 
+/// A reader that has gone is none of our business (`… | head`); what could not be written is never called done.
+#[test]
+fn output_that_nobody_takes_is_no_error_and_output_that_is_lost_is_one() {
+    let run = |args: &[&str], stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_obpilot"));
+        command
+            .args(args)
+            .env_remove("OBPILOT_HOME")
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped());
+        command.spawn().unwrap().wait_with_output().unwrap()
+    };
+    for args in [&["completions", "bash"][..], &["debug", "openapi"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let gone = run(args, writer.into());
+        assert_eq!((code(&gone), stderr(&gone).as_str()), (0, ""), "{args:?}");
+    }
+    for args in [&["completions", "bash"][..], &["debug", "openapi"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let lost = run(args, full.into());
+        assert_eq!(code(&lost), 1, "{args:?}");
+        assert!(stderr(&lost).contains("could not be written"), "{args:?}: {}", stderr(&lost));
+    }
+}
+
 /// The top of the tree as people see it. A change of it is a change of the interface.
 #[test]
 fn the_short_help_is_as_it_was_agreed() {
