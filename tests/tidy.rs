@@ -62,6 +62,14 @@ const FILE_LINES_MAX: usize = 600;
 const BANNED_NAMES: [&str; 5] = ["utils", "util", "helpers", "common", "manager"];
 
 fn sources() -> Vec<PathBuf> {
+    rust_files("src")
+}
+
+fn every_source() -> Vec<PathBuf> {
+    [rust_files("src"), rust_files("tests")].concat()
+}
+
+fn rust_files(folder: &str) -> Vec<PathBuf> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(dir).unwrap().flatten() {
             let path = entry.path();
@@ -73,7 +81,7 @@ fn sources() -> Vec<PathBuf> {
         }
     }
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
     found.sort();
     found
 }
@@ -271,4 +279,48 @@ fn every_error_code_is_used() {
     let unused: Vec<_> =
         rows.keys().filter(|name| !all.contains(&format!("Code::{name}"))).cloned().collect();
     report(unused, "error codes nobody returns");
+}
+
+/// What docs/guarantees.md promises: each list whole, in order, and every test that it names is there.
+#[test]
+fn every_guarantee_has_its_row_and_its_test() {
+    const LISTS: [(&str, char, usize); 5] = [
+        ("Engine and coordination", 'W', 43),
+        ("The database and the host", 'W', 56),
+        ("The door", 'W', 28),
+        ("The command line", 'C', 38),
+        ("The API", 'H', 23),
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/guarantees.md")).unwrap();
+    let all: String = every_source()
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect::<Vec<_>>()
+        .join("\n");
+    let mut problems = Vec::new();
+    for (title, letter, last) in LISTS {
+        let section = document.split("\n## ").find(|section| section.starts_with(title)).unwrap();
+        let rows: Vec<Vec<&str>> = section
+            .lines()
+            .filter(|line| line.starts_with("| ") && !line.starts_with("| |"))
+            .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
+            .collect();
+        let found: Vec<_> = rows.iter().map(|row| row[0].to_owned()).collect();
+        let wanted: Vec<_> = (1..=last).map(|number| format!("{letter}{number}")).collect();
+        if found != wanted {
+            problems.push(format!("{title}: the rows are {found:?}"));
+        }
+        for row in rows {
+            // A test is named in backquotes; what holds a slash, a dot or a space is a place or a command.
+            let named = row[2].split('`').skip(1).step_by(2).filter(|name| !name.contains(['/', '.', ' ']));
+            let names: Vec<_> = named.filter(|name| name.len() > 10).collect();
+            for name in &names {
+                if !all.contains(&format!("fn {name}(")) {
+                    problems.push(format!("{title} {}: there is no test {name}", row[0]));
+                }
+            }
+        }
+    }
+    report(problems, "guarantees are shown");
 }

@@ -168,6 +168,14 @@ pub(super) async fn stop(args: &StopAgentArgs, global: &Global, output: Output) 
         render::done(output, &format!("no agent runs on {home}"), &json!({ "pid": null, "stopped": false }));
         return Ok(());
     };
+    if let Some(unit) = &holder.unit {
+        let text = format!(
+            "the agent, process {}, is run by systemd, which would start it again at once",
+            holder.pid
+        );
+        return Err(Ending::new(Exit::Refused, text)
+            .with_hint(format!("`systemctl stop {unit}`, or `systemctl restart {unit}`")));
+    }
     let limit = Duration::from_secs(args.timeout);
     match holder.end(limit).await {
         Ok(true) => {

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::engine::port::Stamp;
 use crate::host::files;
 use crate::host::lock::{self, AgentLock, LockError};
+use crate::host::unit;
 use crate::secure::Vault;
 use crate::store::Store;
 
@@ -40,7 +41,7 @@ impl Home {
             )
         })?;
         let state_dir = lock::make_state_dir(&path).map_err(|e| DaemonError::Usage(in_full(&e)))?;
-        let lock = lock::acquire(&state_dir).map_err(|error| match error {
+        let lock = lock::acquire(&state_dir, unit::own().as_deref()).map_err(|error| match error {
             LockError::Held { .. } => DaemonError::Taken(error.to_string()),
             LockError::Io { .. } => DaemonError::Start(error.to_string()),
         })?;

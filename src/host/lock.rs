@@ -55,6 +55,8 @@ pub fn make_state_dir(home: &Utf8Path) -> Result<Utf8PathBuf, FileError> {
 #[derive(Debug)]
 pub struct Holder {
     pub pid: i32,
+    /// The systemd unit that runs it.
+    pub unit: Option<String>,
     path: Utf8PathBuf,
 }
 
@@ -75,11 +77,10 @@ pub fn holder(home: &Utf8Path) -> io::Result<Option<Holder>> {
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
             file.read_to_string(&mut text)?;
-            let pid = text
-                .trim()
-                .parse()
-                .map_err(|_| io::Error::other(format!("{path} does not name a process")))?;
-            Ok(Some(Holder { pid, path }))
+            let mut lines = text.lines();
+            let pid = lines.next().and_then(|line| line.trim().parse().ok());
+            let pid = pid.ok_or_else(|| io::Error::other(format!("{path} does not name a process")))?;
+            Ok(Some(Holder { pid, unit: lines.next().map(str::to_owned), path }))
         }
     }
 }
@@ -117,11 +118,11 @@ impl Holder {
     }
 }
 
-/// Takes the lock of a home and writes this pid into the file.
+/// Takes the lock of a home and writes this pid into the file, and below it the unit that runs this process.
 ///
 /// # Errors
 /// [`LockError::Held`] at once when another process has it; it does not wait.
-pub fn acquire(state_dir: &Utf8Path) -> Result<AgentLock, LockError> {
+pub fn acquire(state_dir: &Utf8Path, unit: Option<&str>) -> Result<AgentLock, LockError> {
     let path = &state_dir.join(FILE);
     let fail = |source| LockError::Io { path: path.to_owned(), source };
     let mut file = OpenOptions::new()
@@ -137,12 +138,14 @@ pub fn acquire(state_dir: &Utf8Path) -> Result<AgentLock, LockError> {
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
             // The pid only helps the reader of the message; without it the refusal stands.
-            let pid = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+            let read = file.read_to_string(&mut text).ok();
+            let pid = read.and_then(|_| text.lines().next()?.trim().parse().ok());
             return Err(LockError::Held { path: path.to_owned(), pid });
         }
         Err(TryLockError::Error(source)) => return Err(fail(source)),
     }
-    let content = format!("{}\n", std::process::id());
+    let unit = unit.map(|unit| format!("{unit}\n")).unwrap_or_default();
+    let content = format!("{}\n{unit}", std::process::id());
     file.rewind().and_then(|()| file.write_all(content.as_bytes())).map_err(fail)?;
     file.set_len(content.len() as u64).map_err(fail)?;
     Ok(AgentLock { _file: file })
@@ -163,16 +166,19 @@ mod tests {
         let (_guard, home) = home();
         let dir = make_state_dir(&home).unwrap();
         assert!(holder(&home).unwrap().is_none(), "nobody has been here");
-        let first = acquire(&dir).unwrap();
-        let refused = acquire(&dir).unwrap_err();
+        let first = acquire(&dir, None).unwrap();
+        let refused = acquire(&dir, None).unwrap_err();
         let own = std::process::id();
         assert!(matches!(refused, LockError::Held { pid: Some(pid), .. } if pid.cast_unsigned() == own));
         assert!(refused.to_string().contains(&own.to_string()), "{refused}");
         assert_eq!(holder(&home).unwrap().map(|h| h.pid.cast_unsigned()), Some(own));
+        assert_eq!(holder(&home).unwrap().unwrap().unit, None);
         drop(first);
         assert!(holder(&home).unwrap().is_none());
         assert!(dir.join(FILE).exists(), "the file stays");
-        drop(acquire(&dir).unwrap());
+        let _second = acquire(&dir, Some("obpilot.service")).unwrap();
+        assert_eq!(holder(&home).unwrap().unwrap().unit.as_deref(), Some("obpilot.service"));
+        assert!(matches!(acquire(&dir, None).unwrap_err(), LockError::Held { pid: Some(_), .. }));
     }
 
     #[test]
@@ -181,7 +187,7 @@ mod tests {
         let dir = make_state_dir(&home).unwrap();
         let path = dir.join(FILE);
         files::write_atomic(&path, b"999999999999 and more text than a pid", 0o644).unwrap();
-        let _lock = acquire(&dir).unwrap();
+        let _lock = acquire(&dir, None).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
     }
 
@@ -199,9 +205,9 @@ mod tests {
         let (_guard, home) = home();
         let dir = make_state_dir(&home).unwrap();
         let path = dir.join(FILE);
-        let _lock = acquire(&dir).unwrap();
+        let _lock = acquire(&dir, None).unwrap();
         // Process 1 is there and is not ours.
-        let other = Holder { pid: 1, path };
+        let other = Holder { pid: 1, unit: None, path };
         let error = other.end(Duration::from_secs(1)).await.unwrap_err();
         assert!(error.to_string().contains("does not hold"), "{error}");
     }

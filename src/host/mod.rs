@@ -18,3 +18,4 @@ pub mod lock;
 pub mod memory;
 pub mod net;
 pub mod ports;
+pub mod unit;

@@ -234,6 +234,8 @@ fn a_published_key_is_pkcs1_and_survives_the_vault() {
     let again = AgentKey::from_pkcs8(fresh.to_pkcs8()).unwrap();
     assert_eq!(fresh.public_on_wire(), again.public_on_wire());
     assert_ne!(fresh.public_on_wire(), key.public_on_wire());
+    let der = STANDARD.decode(fresh.public_on_wire()).unwrap();
+    assert_eq!(der.len(), 270, "2048 bits of modulus, three bytes of exponent, and their heads");
     for text in ["", "x", &ALL.rsa_keys["rsa2048"].private_key_pkcs8_b64] {
         assert!(PublicKey::from_wire(text).is_err());
     }
