@@ -24,6 +24,18 @@ pub fn addresses() -> std::io::Result<Vec<IpAddr>> {
     Ok(found.filter(|ip| !is_local(ip)).collect())
 }
 
+/// Whether an interface other than loopback has an IPv4 address, up or down.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn has_ipv4() -> std::io::Result<bool> {
+    let is_one = |interface: InterfaceAddress| {
+        let is_loopback = interface.flags.contains(InterfaceFlags::IFF_LOOPBACK);
+        !is_loopback && matches!(interface.address.as_ref().and_then(ip), Some(IpAddr::V4(_)))
+    };
+    Ok(getifaddrs()?.any(is_one))
+}
+
 /// The networks of all interfaces that are up, without loopback and without links that have no neighbours.
 ///
 /// # Errors

@@ -61,6 +61,9 @@ pub(super) struct Known {
 
 use Sign::{Code, Status, Words};
 
+/// Measured: seekdb dies (-4016, step 4 of 14) where only loopback has an IPv4 address, as in a container without network.
+pub(super) const NO_ADDRESS: &str = "no-network-address";
+
 /// Most certain first. Numbers: `seekdb-engine.md` §6, `observer-model.md` §4.
 pub(super) const KNOWN: &[Known] = &[
     Known {
@@ -72,6 +75,11 @@ pub(super) const KNOWN: &[Known] = &[
         name: "other-user",
         signs: &[Status(114), Status(164), Code(-9564), Words("is not the same with the original one")],
         advice: "start as the user who owns the directory etc, or give etc, store, run and log to this user",
+    },
+    Known {
+        name: NO_ADDRESS,
+        signs: &[Words("init sql expr static var")],
+        advice: "give an interface other than loopback an IPv4 address, it need not be up: the engine makes its ids from one",
     },
     Known {
         name: "already-running",

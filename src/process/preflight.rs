@@ -20,7 +20,7 @@ use super::instance::{Instance, dotted_version};
 use super::layout::FirstStart;
 use crate::config::EngineKind;
 use crate::host::disk::{self, human};
-use crate::host::{limits, memory, ports};
+use crate::host::{limits, memory, net, ports};
 use crate::model::{Finding, Launch, Timestamp};
 
 /// The documentation of OceanBase asks for this many open files.
@@ -66,6 +66,7 @@ pub(super) fn check(
             .extend(problems.into_iter().map(|(name, problem)| fatal("disk", problem, causes::advice(name))));
     }
     findings.extend(memory_size(&options, instance.settings.kind == EngineKind::Observer));
+    findings.extend(network(instance.settings.kind, net::has_ipv4().unwrap_or(true)));
     findings.extend(limit());
     findings.extend(clock(instance, now));
     findings
@@ -249,6 +250,16 @@ fn memory_size(options: &Options, is_binding: bool) -> Vec<Finding> {
     findings
 }
 
+/// An observer is told its address; seekdb takes what it finds.
+fn network(kind: EngineKind, has_ipv4: bool) -> Option<Finding> {
+    let is_missing = kind == EngineKind::Seekdb && !has_ipv4;
+    is_missing.then(|| {
+        let problem =
+            "no interface but loopback has an IPv4 address, and the engine does not start without one";
+        fatal("network", problem, causes::advice(causes::NO_ADDRESS))
+    })
+}
+
 fn limit() -> Vec<Finding> {
     let mut findings = Vec::new();
     let nofile = limits::inherited().nofile;
@@ -376,6 +387,14 @@ mod tests {
         assert!(found[0].is_fatal && found[0].problem.contains("log_disk_size"), "{found:?}");
         let later = Launch { is_first: false, ..both };
         assert_eq!(room.found(&later, "disk"), [], "a later start has its files already");
+    }
+
+    #[test]
+    fn a_host_without_an_address_is_found() {
+        let found = network(EngineKind::Seekdb, false).unwrap();
+        assert!(found.is_fatal && found.remedy.contains("loopback"), "{found}");
+        assert_eq!((network(EngineKind::Seekdb, true), network(EngineKind::Observer, false)), (None, None));
+        assert!(net::has_ipv4().unwrap(), "the machine of the tests has one, or no engine would run here");
     }
 
     #[test]
