@@ -75,8 +75,7 @@ impl Handle {
         let live = self.shared.journal.live().await?;
         let count = live.len();
         for snapshot in live {
-            let mut actors = self.shared.actors();
-            Shared::spawn(&self.shared, &mut actors, snapshot, true);
+            Shared::take_up(&self.shared, snapshot);
         }
         Ok(count)
     }
@@ -91,8 +90,8 @@ impl Handle {
         let created =
             self.shared.journal.create(NewDag { definition, stamp: self.shared.stamp(actor), key }).await?;
         if created.is_new {
-            let mut actors = self.shared.actors();
-            Shared::spawn(&self.shared, &mut actors, created.snapshot.clone(), false);
+            // An agent that stops has recorded it, and takes it up at its next start.
+            drop(Shared::tell(&self.shared, created.snapshot.id, None));
         }
         Ok(created.snapshot)
     }
@@ -176,28 +175,7 @@ impl Handle {
 
     async fn ask(&self, dag: DagId, message: impl FnOnce(oneshot::Sender<Result<()>>) -> Msg) -> Result<()> {
         let (reply, answer) = oneshot::channel();
-        let message = message(reply);
-        let is_live = self.shared.actors().contains_key(&dag);
-        let loaded = if is_live { None } else { Some(self.shared.load(dag).await?) };
-        self.deliver(dag, loaded, message).await?;
+        Shared::tell(&self.shared, dag, Some(message(reply)))?;
         answer.await.map_err(|_| Error::unexpected("the agent is stopping; ask again when it is back"))?
-    }
-
-    async fn deliver(&self, dag: DagId, mut loaded: Option<Snapshot>, message: Msg) -> Result<()> {
-        loop {
-            {
-                let mut actors = self.shared.actors();
-                if !actors.contains_key(&dag)
-                    && let Some(snapshot) = loaded.take()
-                {
-                    Shared::spawn(&self.shared, &mut actors, snapshot, false);
-                }
-                if let Some(inbox) = actors.get(&dag) {
-                    return inbox.send(message).map_err(|_| Error::unexpected("the agent is stopping"));
-                }
-            }
-            // It came to rest between our two looks.
-            loaded = Some(self.shared.load(dag).await?);
-        }
     }
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::event::{At, Event};
 use super::operate::{operate, pass_node};
 use super::plan::plan;
-use super::port::{Change, Journal, Level, LogLine, Stamp};
+use super::port::{Change, Journal, JournalError, Level, LogLine, Stamp};
 use super::recover::recover;
 use super::registry::Registry;
 use super::snapshot::Snapshot;
@@ -94,22 +94,71 @@ impl Shared {
         })
     }
 
-    pub(super) fn spawn(
-        shared: &Arc<Self>,
-        actors: &mut HashMap<DagId, mpsc::UnboundedSender<Msg>>,
-        snapshot: Snapshot,
-        is_recovered: bool,
-    ) {
+    /// Hands a message to the DAG's task, which is made if there is none; without a message it is only made. The task
+    /// stands in the map before it reads the DAG, and leaves the map when nothing is left to be written: never do two of
+    /// them write one DAG, and none writes what it has read too early.
+    ///
+    /// # Errors
+    /// When the agent is stopping.
+    pub(super) fn tell(shared: &Arc<Self>, dag: DagId, message: Option<Msg>) -> Result<()> {
+        let mut actors = shared.actors();
+        let inbox = actors.entry(dag).or_insert_with(|| Self::spawn(shared, dag, None));
+        let is_gone = message.is_some_and(|message| inbox.send(message).is_err());
+        if is_gone { Err(Error::unexpected("the agent is stopping")) } else { Ok(()) }
+    }
+
+    /// Takes up a DAG as it was found at the start of the agent.
+    pub(super) fn take_up(shared: &Arc<Self>, found: Snapshot) {
+        let dag = found.id;
+        let inbox = Self::spawn(shared, dag, Some(found));
+        shared.actors().insert(dag, inbox);
+    }
+
+    fn spawn(shared: &Arc<Self>, dag: DagId, found: Option<Snapshot>) -> mpsc::UnboundedSender<Msg> {
         let (sender, inbox) = mpsc::unbounded_channel();
-        actors.insert(snapshot.id, sender.clone());
-        let actor = Actor { shared: Arc::clone(shared), snapshot, inbox, sender, running: HashMap::new() };
         // A panic here is a defect of the engine: the agent ends and recovers. Stopping the agent drops it.
         let kind = Kind {
             name: "dag",
             on_failure: crate::tasks::OnFailure::StopAgent,
             on_stop: crate::tasks::OnStop::Drop,
         };
-        shared.tasks.spawn(kind, actor.run(is_recovered));
+        shared.tasks.spawn(kind, live(Arc::clone(shared), dag, found, inbox, sender.clone()));
+        sender
+    }
+}
+
+/// The life of a DAG's task.
+async fn live(
+    shared: Arc<Shared>,
+    dag: DagId,
+    found: Option<Snapshot>,
+    inbox: mpsc::UnboundedReceiver<Msg>,
+    sender: mpsc::UnboundedSender<Msg>,
+) {
+    let first = found.as_ref().map(recover).unwrap_or_default();
+    let read = match found {
+        Some(snapshot) => Ok(snapshot),
+        None => shared.load(dag).await,
+    };
+    match read {
+        Ok(snapshot) => {
+            Actor { shared, snapshot, inbox, sender, running: HashMap::new() }.run(first).await;
+        }
+        Err(error) => refuse_all(&shared, dag, inbox, &error),
+    }
+}
+
+/// Nobody can work on a DAG that cannot be read; whoever asks next tries again.
+fn refuse_all(shared: &Shared, dag: DagId, mut inbox: mpsc::UnboundedReceiver<Msg>, error: &Error) {
+    shared.actors().remove(&dag);
+    while let Ok(message) = inbox.try_recv() {
+        match message {
+            Msg::Note { reply, .. }
+            | Msg::Operate { reply, .. }
+            | Msg::PassNode { reply, .. }
+            | Msg::Signal { reply, .. } => answer(reply, Err(Error::new(error.code, error.text()))),
+            Msg::Finished { .. } | Msg::Renew => {}
+        }
     }
 }
 
@@ -122,8 +171,7 @@ struct Actor {
 }
 
 impl Actor {
-    async fn run(mut self, is_recovered: bool) {
-        let first = if is_recovered { recover(&self.snapshot) } else { Vec::new() };
+    async fn run(mut self, first: Vec<Event>) {
         self.advance_surely(first, ENGINE).await;
         loop {
             if self.running.is_empty()
@@ -249,7 +297,7 @@ impl Actor {
     async fn advance(&mut self, events: Vec<Event>, actor: &str) -> Result<()> {
         let stamp = self.shared.stamp(actor);
         let (events, after) = self.lead(events, &stamp).map_err(|e| Error::unexpected(e.to_string()))?;
-        self.commit(&events, after, stamp).await
+        Ok(self.commit(&events, after, stamp).await?)
     }
 
     /// For what has happened already and must be recorded: tries until the store takes it.
@@ -265,6 +313,8 @@ impl Actor {
         let last = COMMIT_RETRY[COMMIT_RETRY.len() - 1];
         let mut pauses = COMMIT_RETRY.iter().copied().chain(std::iter::repeat(last));
         while let Err(error) = self.commit(&events, after.clone(), stamp.clone()).await {
+            assert!(!matches!(error, JournalError::Stale), "somebody else writes task {}", self.snapshot.id);
+            let error = Error::from(error);
             let pause = pauses.next().unwrap_or(last);
             tracing::error!(dag = %self.snapshot.id, cause = %error.chain(), retry_secs = pause.as_secs(), "a task's progress could not be recorded");
             tokio::time::sleep(pause).await;
@@ -288,7 +338,7 @@ impl Actor {
         Ok((events, after))
     }
 
-    async fn commit(&mut self, events: &[Event], after: Snapshot, stamp: Stamp) -> Result<()> {
+    async fn commit(&mut self, events: &[Event], after: Snapshot, stamp: Stamp) -> Result<(), JournalError> {
         if events.is_empty() {
             return Ok(());
         }

@@ -518,7 +518,7 @@ async fn w8_a_reader_sees_the_task_and_its_record_of_the_same_moment() {
     let rig = rig();
     let mut dag = rig.create(40, None).await.unwrap();
     let id = dag.id;
-    let reading = tokio::spawn({
+    let reading = {
         let store = rig.store.clone();
         async move {
             let mut moments = std::collections::BTreeSet::new();
@@ -539,15 +539,20 @@ async fn w8_a_reader_sees_the_task_and_its_record_of_the_same_moment() {
                 }
             }
         }
-    });
-    rig.take(&mut dag, vec![]).await.unwrap();
-    loop {
-        let active = dag.sub_tasks().find(|(_, s)| s.state.is_active()).map(|(at, s)| (at, s.execute_times));
-        let Some((at, attempt)) = active else { break };
-        let line = LogLine { sub_task: dag.sub_task(at).id, ..rig.line(&dag, "about to end") };
-        rig.store.log(line);
-        let event = Event::Succeeded { at, attempt, output: Output { data: json!(1), shown: Value::Null } };
-        rig.take(&mut dag, vec![event]).await.unwrap();
-    }
-    assert!(reading.await.unwrap() > 1, "the reader has seen it grow");
+    };
+    let writing = async {
+        rig.take(&mut dag, vec![]).await.unwrap();
+        loop {
+            let active =
+                dag.sub_tasks().find(|(_, s)| s.state.is_active()).map(|(at, s)| (at, s.execute_times));
+            let Some((at, attempt)) = active else { break };
+            let line = LogLine { sub_task: dag.sub_task(at).id, ..rig.line(&dag, "about to end") };
+            rig.store.log(line);
+            let event =
+                Event::Succeeded { at, attempt, output: Output { data: json!(1), shown: Value::Null } };
+            rig.take(&mut dag, vec![event]).await.unwrap();
+        }
+    };
+    let (moments, ()) = tokio::join!(reading, writing);
+    assert!(moments > 1, "the reader has seen it grow");
 }

@@ -317,3 +317,32 @@ async fn w16_any_number_of_waits_leaves_room_for_what_they_wait_for() {
     assert_eq!(rig.rest(opener).await.state, DagState::Succeeded);
     assert_eq!(rig.rest(waiting).await.state, DagState::Succeeded);
 }
+
+/// Wishes that come at once while nobody has the DAG in hand: one after another, and none hears of a stale copy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_at_once_are_taken_one_after_another() {
+    let rig = rig(registry(vec![fn_step("t.bad", "T", LONG, |_| {
+        Box::pin(async { Err(Error::unexpected("never")) })
+    })]));
+    let dag = rig.submit(Template::new("test", "Test", Value::Null).then("t.bad", "Bad", addr(1))).await;
+    rig.rest(dag).await;
+    for _ in 0..50 {
+        let wishes = (0..8).map(|_| rig.engine.operate(dag, Operator::Retry, "me"));
+        let answers = futures_util::future::join_all(wishes).await;
+        assert!(answers.iter().any(Result::is_ok), "{answers:?}");
+        let refusals = answers.iter().filter_map(|answer| answer.as_ref().err());
+        for refusal in refusals {
+            assert_eq!(refusal.code, crate::error::Code::RetryNotFailed, "{refusal}");
+        }
+        rig.rest(dag).await;
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_is_not_there_is_told_to_everybody_who_asks() {
+    let rig = rig(Registry::default());
+    let wishes = (0..4).map(|_| rig.engine.operate(crate::model::DagId(99), Operator::Cancel, "me"));
+    for answer in futures_util::future::join_all(wishes).await {
+        assert_eq!(answer.unwrap_err().code, crate::error::Code::TaskNotFound);
+    }
+}
