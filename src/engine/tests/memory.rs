@@ -26,6 +26,7 @@ struct State {
     holder: Option<Holder>,
     logs: Vec<(DagId, Level, String)>,
     fail_next: u32,
+    loads: usize,
 }
 
 impl Memory {
@@ -128,7 +129,18 @@ impl Journal for Memory {
     }
 
     fn load(&self, dag: DagId) -> BoxFuture<'_, Result<Option<Snapshot>, JournalError>> {
-        Box::pin(async move { Ok(self.state.lock().unwrap().dags.get(&dag).cloned()) })
+        let (found, number) = {
+            let mut state = self.state.lock().unwrap();
+            state.loads += 1;
+            (state.dags.get(&dag).cloned(), state.loads)
+        };
+        Box::pin(async move {
+            // As from a disk: some answers are older than others when they arrive.
+            for _ in 0..number * 7 % 20 {
+                tokio::task::yield_now().await;
+            }
+            Ok(found)
+        })
     }
 
     fn live(&self) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>> {
