@@ -12,7 +12,7 @@ use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::model::{API_VERSION, AgentAddr, PRODUCT, PRODUCT_VERSION, on_wire};
 use crate::wire::{
-    CredentialView, GitInfo, Info, LastExitView, Obpilot, Secret, ServerView, Status, StatusAgent,
+    CredentialView, GitInfo, Info, LastExitView, LockHolder, Obpilot, Secret, ServerView, Status, StatusAgent,
 };
 
 /// Longest probe of the database that `ob_query_timeout` may ask for; its unit is microseconds.
@@ -117,6 +117,11 @@ fn render(view: StatusView) -> Status {
     let AgentAddr { ip, port } = view.state.addr;
     let health = &view.health;
     let server = &view.state.server;
+    let held_by = view.holder.as_ref().zip(view.held_by.clone()).map(|(holder, id)| LockHolder {
+        id,
+        name: holder.name.clone(),
+        since: on_wire(holder.since),
+    });
     Status {
         agent: StatusAgent {
             ip: ip.to_string(),
@@ -146,7 +151,7 @@ fn render(view: StatusView) -> Status {
                 policy: health.policy.clone(),
             },
             credential: credential(&view),
-            held_by: view.held_by,
+            held_by,
         },
     }
 }

@@ -10,7 +10,7 @@ use crate::engine::Snapshot;
 use crate::engine::port::Holder;
 use crate::error::{Code, Error, Result};
 use crate::flow::join;
-use crate::model::{AgentAddr, GenericId, Identity, Password, Timestamp, ZoneName};
+use crate::model::{AgentAddr, Identity, Password, Timestamp, ZoneName};
 use std::sync::Arc;
 
 /// `GET /info`.
@@ -34,7 +34,7 @@ pub struct StatusView {
     pub state: Arc<AgentState>,
     pub health: Health,
     pub holder: Option<Holder>,
-    /// Generic id of the holder.
+    /// Generic id of the task to look at.
     pub held_by: Option<String>,
 }
 
@@ -66,7 +66,7 @@ impl App {
             run_state: self.parts.run_state.get(),
             started_at: self.parts.started_at,
             state: self.parts.ledger.state(),
-            held_by: holder.as_ref().map(|h| GenericId::agent(self.own(), h.dag.0).to_string()),
+            held_by: holder.as_ref().map(|holder| self.parts.participant.name_of(holder)),
             holder,
             health,
         })

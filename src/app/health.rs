@@ -121,12 +121,7 @@ impl Health {
         match &self.process {
             None => "stopped".to_owned(),
             Some(process) => {
-                let since = crate::model::on_wire(process.started_at);
-                format!(
-                    "process {} since {since}, {}",
-                    process.pid,
-                    self.word().to_lowercase().replace('_', " ")
-                )
+                format!("{}, process {}", self.word().to_lowercase().replace('_', " "), process.pid)
             }
         }
     }

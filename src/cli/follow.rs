@@ -55,8 +55,14 @@ pub(super) async fn follow(
         () = interrupted() => Err(unknown(id, "stopped watching")),
         () = sleep(limit) => Err(unknown(id, "stopped waiting")),
     };
+    let dag = match followed {
+        Ok(dag) => dag,
+        Err(ending) => {
+            follower.screen.leave();
+            return Err(ending);
+        }
+    };
     follower.screen.clear();
-    let dag = followed?;
     if output == Output::Json {
         render::json(&dag);
     }
@@ -248,6 +254,7 @@ enum Screen {
     Tree {
         bars: MultiProgress,
         lines: Vec<ProgressBar>,
+        foot: ProgressBar,
         tick: usize,
     },
     /// The stage that the last line belongs to.
@@ -264,7 +271,8 @@ impl Screen {
             return Self::Lines(String::new());
         }
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(20));
-        Self::Tree { bars, lines: Vec::new(), tick: 0 }
+        let foot = bars.add(bar("{msg}").with_message("Ctrl-C stops watching, not the task"));
+        Self::Tree { bars, lines: Vec::new(), foot, tick: 0 }
     }
 
     fn begin(&self, dag: &DagDetail) {
@@ -297,14 +305,12 @@ impl Screen {
     }
 
     fn draw(&mut self, seen: &Seen) {
-        let Self::Tree { bars, lines, tick } = self else { return };
+        let Self::Tree { bars, lines, foot, tick } = self else { return };
         *tick += 1;
         let texts: Vec<_> =
             seen.lines(clock::system().now()).iter().map(|line| render::line(line, *tick)).collect();
         while lines.len() < texts.len() {
-            let style = ProgressStyle::with_template("{wide_msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_spinner());
-            lines.push(bars.add(ProgressBar::new_spinner().with_style(style)));
+            lines.push(bars.insert_before(foot, bar("{wide_msg}")));
         }
         for extra in lines.drain(texts.len()..) {
             bars.remove(&extra);
@@ -312,6 +318,7 @@ impl Screen {
         for (bar, text) in lines.iter().zip(texts) {
             bar.set_message(render::for_terminal(&text));
         }
+        foot.tick();
     }
 
     fn event(&mut self, dag: &DagDetail, event: &TaskEvent) {
@@ -337,15 +344,28 @@ impl Screen {
         }
     }
 
-    /// Leaves the last state of the tree on the screen.
-    fn clear(&mut self) {
+    /// Leaves the tree as it stands. (It could not be taken away: the `^C` that the terminal shows has moved the cursor.)
+    fn leave(&mut self) {
         if let Self::Tree { bars, lines, .. } = self {
-            for bar in lines.drain(..) {
-                bar.finish();
-            }
-            drop(bars.clear());
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+            lines.clear();
+            render::say("");
         }
     }
+
+    /// Takes the tree off the screen: what follows tells how it ended. A bar that is dropped before would leave its line.
+    fn clear(&mut self) {
+        if let Self::Tree { bars, lines, .. } = self {
+            drop(bars.clear());
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+            lines.clear();
+        }
+    }
+}
+
+fn bar(template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    ProgressBar::new_spinner().with_style(style)
 }
 
 fn stamp() -> String {

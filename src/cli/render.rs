@@ -13,7 +13,7 @@ use super::exit::Ending;
 use super::tree::{self, Line, Mark, Seen, agent_of, human};
 use crate::clock;
 use crate::model::Timestamp;
-use crate::wire::{DagDetail, FailureView, Info, ObInfo, Plan, Status, SubTaskDetail};
+use crate::wire::{DagDetail, FailureView, Info, LockHolder, ObInfo, Plan, Status, SubTaskDetail};
 
 /// Why data did not reach stdout, if it did not.
 static LOST: OnceLock<String> = OnceLock::new();
@@ -303,8 +303,8 @@ pub(super) fn status(info: &Info, status: &Status) -> String {
         rows.push(("zone", info.zone.clone()));
     }
     let pid = server.pid.map_or(String::new(), |pid| format!(", process {pid}"));
-    let since = server.started_at.as_ref().map_or(String::new(), |at| format!(" since {}", since(at)));
-    rows.push((info.engine.as_str(), format!("{}{pid}{since}", server.state)));
+    let started = server.started_at.as_ref().map_or(String::new(), |at| format!(" since {}", since(at)));
+    rows.push((info.engine.as_str(), format!("{}{pid}{started}", server.state)));
     if !info.ob_version.is_empty() {
         rows.push(("version", info.ob_version.clone()));
     }
@@ -332,8 +332,8 @@ pub(super) fn status(info: &Info, status: &Status) -> String {
     if let Some(hint) = &credential.hint {
         rows.push(("", hint.clone()));
     }
-    let lock = status.obpilot.held_by.as_ref().map_or("free".to_owned(), |id| format!("held by task {id}"));
-    rows.push(("lock", lock));
+    let held = |by: &LockHolder| format!("held by '{}', task {}, since {}", by.name, by.id, since(&by.since));
+    rows.push(("lock", status.obpilot.held_by.as_ref().map_or("free".to_owned(), held)));
     rows.into_iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect()
 }
 

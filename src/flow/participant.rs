@@ -186,9 +186,14 @@ impl Participant {
         force.iter().any(|id| *id == own_ref || Some(id) == holder.main_dag.as_ref())
     }
 
+    /// The task to look at, to wait for, or to name in `forcePassDag`: the one that coordinates the holder, if one does.
+    pub fn name_of(&self, holder: &Holder) -> String {
+        holder.main_dag.clone().unwrap_or_else(|| self.reference(holder.dag))
+    }
+
     /// Who holds the lock, for people in the text and for programs in the data (W20).
     pub fn held(&self, holder: &Holder) -> Error {
-        let id = holder.main_dag.clone().unwrap_or_else(|| self.reference(holder.dag));
+        let id = self.name_of(holder);
         let text = format!(
             "{} is busy with task [{id}:{}] since {}; wait for it to end, or name {id} in forcePassDag to cancel and pass it",
             self.own,

@@ -55,7 +55,8 @@ impl Step for Check {
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
             if let Some(server) = self.0.process.find().await? {
-                ctx.info(&format!("already running as process {} since {}", server.pid, server.started_at));
+                let since = crate::model::on_wire(server.started_at);
+                ctx.info(&format!("already running as process {} since {since}", server.pid));
                 return Outcome::with(Checked { is_running: true });
             }
             if !self.0.process.is_initialised() {

@@ -127,9 +127,18 @@ pub struct Status {
 pub struct Obpilot {
     pub server: ServerView,
     pub credential: CredentialView,
-    /// Id of the task that holds the maintenance lock.
+    /// Who holds the maintenance lock; absent while nobody does.
     #[serde(rename = "heldBy", default, skip_serializing_if = "Option::is_none")]
-    pub held_by: Option<String>,
+    pub held_by: Option<LockHolder>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LockHolder {
+    /// The task to look at, to wait for, or to name in `forcePassDag`.
+    pub id: String,
+    /// Name of what holds it: that task itself, or its part on this host.
+    pub name: String,
+    pub since: String,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -19,8 +19,8 @@ mod task;
 mod tests;
 
 pub use agent::{
-    AgentBody, AgentInfo, AgentInstance, CredentialView, GitInfo, Info, JoinBody, LastExitView, Obpilot,
-    PasswordBody, Secret, ServerView, Status, StatusAgent,
+    AgentBody, AgentInfo, AgentInstance, CredentialView, GitInfo, Info, JoinBody, LastExitView, LockHolder,
+    Obpilot, PasswordBody, Secret, ServerView, Status, StatusAgent,
 };
 pub use body::{BodyError, parse};
 pub use envelope::{ApiError, Contents, Envelope};
