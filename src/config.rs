@@ -145,6 +145,8 @@ pub struct Api {
     pub body_max_bytes: usize,
     /// From the connection to the end of the request's head.
     pub head_timeout_secs: u64,
+    /// From the end of the head to the end of the request's body.
+    pub body_timeout_secs: u64,
     /// Connections at a time, per listener thread.
     pub connections_max: usize,
     /// Longest a watch may wait; a longer wish is cut to this.
@@ -160,6 +162,7 @@ impl Default for Api {
         Self {
             body_max_bytes: 1 << 20,
             head_timeout_secs: 10,
+            body_timeout_secs: 30,
             connections_max: 1_000,
             watch_wait_max_secs: 120,
             shutdown_grace_secs: 10,
@@ -342,6 +345,7 @@ impl Config {
             ("engine.probe_interval_secs", engine.probe_interval_secs, 1, 3_600),
             ("engine.probe_refused_interval_secs", engine.probe_refused_interval_secs, 5, 3_600),
             ("api.head_timeout_secs", api.head_timeout_secs, 1, 600),
+            ("api.body_timeout_secs", api.body_timeout_secs, 1, 3_600),
             ("api.watch_wait_max_secs", api.watch_wait_max_secs, 1, 3_600),
             ("api.shutdown_grace_secs", api.shutdown_grace_secs, 1, 600),
             ("api.body_max_bytes", api.body_max_bytes as u64, 4_096, 1 << 30),

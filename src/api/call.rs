@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
@@ -15,6 +16,7 @@ use super::public::form_value;
 use super::reply::Failure;
 use super::route::class_of;
 use crate::app::{App, Caller, Request};
+use crate::config::Api;
 use crate::engine::port::RequestKey;
 use crate::error::{Code, Error, Result};
 use crate::secure::{RouteClass, body_refusal};
@@ -107,7 +109,7 @@ impl<B> Call<B> {
         let number = number.ok_or_else(|| {
             Error::new(
                 Code::QueryIllegal,
-                format!("{name} is '{text}'; it must be a whole number, not negative"),
+                format!("{name} is '{text}'; it must be a whole number from {least} to {most}"),
             )
         })?;
         Ok(Some(number))
@@ -137,7 +139,7 @@ async fn admit<B: Body>(request: &HttpRequest, meta: &Rc<Meta>, payload: Payload
     let class = class_of(request);
     let Admitted { caller, keys, is_sealed } =
         auth::admit(&door, meta, class, request.method(), request.headers()).await?;
-    let sealed = if B::IS_READ { read(payload, door.body_max_bytes()).await? } else { Vec::new() };
+    let sealed = if B::IS_READ { read_in_time(payload, door.limits()).await? } else { Vec::new() };
     let plain = match keys {
         _ if sealed.is_empty() => sealed,
         Some(keys) => keys.open(&sealed).ok_or_else(body_refusal)?,
@@ -148,6 +150,15 @@ async fn admit<B: Body>(request: &HttpRequest, meta: &Rc<Meta>, payload: Payload
     let key = request_key(request, meta, &plain)?;
     let query = request.query_string().to_owned();
     Ok(Call { app: door.app().clone(), door, caller, body, query, key })
+}
+
+async fn read_in_time(payload: Payload, limits: &Api) -> Result<Vec<u8>> {
+    let limit = Duration::from_secs(limits.body_timeout_secs);
+    tokio::time::timeout(limit, read(payload, limits.body_max_bytes)).await.unwrap_or_else(|_| {
+        let text =
+            format!("the body did not come within {} s (api.body_timeout_secs)", limits.body_timeout_secs);
+        Err(Error::new(Code::BodyReadFailed, text))
+    })
 }
 
 /// The whole body, up to the limit.

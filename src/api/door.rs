@@ -104,8 +104,8 @@ impl Door {
         self.inner.clock.now()
     }
 
-    pub(super) fn body_max_bytes(&self) -> usize {
-        self.inner.api.body_max_bytes
+    pub(super) fn limits(&self) -> &Api {
+        &self.inner.api
     }
 
     pub(super) fn watch_wait_max_secs(&self) -> u64 {

@@ -224,6 +224,25 @@ async fn heads_that_are_none_end_their_own_connection_only() {
     }
 }
 
+/// A body that never ends ends its request, on the socket as well as over TCP.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_waited_for_so_long_and_no_longer() {
+    let mut home = Home::new();
+    home.configure("[api]\nbody_timeout_secs = 1\n");
+    let agent = home.start();
+    let head = "POST /api/v1/agent/join HTTP/1.1\r\nHost: agent\r\nContent-Length: 9\r\n\r\n{";
+    let mut stream = std::os::unix::net::UnixStream::connect(home.socket()).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"HTTP/1.1 400");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("Request.Body.ReadFailed") && rest.contains("api.body_timeout_secs"), "{rest}");
+    agent.door.get("/api/v1/time").await.data();
+}
+
 /// It listens where it was told to, and nowhere else.
 #[tokio::test]
 async fn w49_it_listens_on_its_own_address_only() {
