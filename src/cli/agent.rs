@@ -37,9 +37,14 @@ pub(super) async fn status(global: &Global) -> Result<(), Ending> {
 }
 
 pub(super) async fn start(args: &RunArgs, global: &Global) -> Result<(), Ending> {
-    let home = home_for(global)?;
+    let home = home_of(global)?;
     if let Some(Holder { pid, .. }) = holder(&home)? {
         let text = format!("the agent of {home} runs already, process {pid}");
+        if args.ip.is_some() || args.port.is_some() || args.engine_bin.is_some() {
+            render::say(
+                "it keeps its settings; `obpilot agent restart` with the same options gives it the new ones",
+            );
+        }
         render::done(global.output, &text, &json!({ "pid": pid, "started": false }));
         return Ok(());
     }
@@ -72,14 +77,6 @@ pub(super) async fn start(args: &RunArgs, global: &Global) -> Result<(), Ending>
         }
         tokio::time::sleep(LOOK).await;
     }
-}
-
-fn home_for(global: &Global) -> Result<Utf8PathBuf, Ending> {
-    let home = home_of(global)?;
-    if home.is_absolute() {
-        return Ok(home);
-    }
-    camino::absolute_utf8(&home).map_err(|e| Ending::usage(format!("--home {home}: {e}")))
 }
 
 /// The exit code the agent itself ended with, where it is one of ours.
@@ -163,7 +160,7 @@ fn holder(home: &Utf8Path) -> Result<Option<Holder>, Ending> {
 
 /// `output` is the form of what this stop itself says: of a restart only the start has data.
 pub(super) async fn stop(args: &StopAgentArgs, global: &Global, output: Output) -> Result<(), Ending> {
-    let home = home_for(global)?;
+    let home = home_of(global)?;
     let Some(holder) = holder(&home)? else {
         render::done(output, &format!("no agent runs on {home}"), &json!({ "pid": null, "stopped": false }));
         return Ok(());

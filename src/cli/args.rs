@@ -25,10 +25,10 @@ const AGENT: &str = "Which agent, and how to answer";
 #[derive(Clone, Debug, Args)]
 pub struct Global {
     /// Home of the database; its agent is asked through the socket there
-    #[arg(long, env = "OBPILOT_HOME", global = true, help_heading = AGENT, value_name = "DIR")]
+    #[arg(long, env = "OBPILOT_HOME", global = true, help_heading = AGENT, value_name = "DIR", value_parser = from_here)]
     pub home: Option<Utf8PathBuf>,
     /// Unix socket of the agent, where it is not in the home
-    #[arg(long, global = true, help_heading = AGENT, value_name = "PATH", hide_short_help = true)]
+    #[arg(long, global = true, help_heading = AGENT, value_name = "PATH", hide_short_help = true, value_parser = from_here)]
     pub socket: Option<Utf8PathBuf>,
     /// Ask an agent over TCP instead, at ip:port; needs its password
     #[arg(long, global = true, help_heading = AGENT, value_name = "IP:PORT")]
@@ -42,6 +42,11 @@ pub struct Global {
     /// Say nothing while a task runs
     #[arg(long, short, global = true, help_heading = AGENT)]
     pub quiet: bool,
+}
+
+/// A path as the caller means it: from where the command is given, whatever directory the agent works in.
+fn from_here(text: &str) -> Result<Utf8PathBuf, String> {
+    camino::absolute_utf8(text).map_err(|e| e.to_string())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -100,10 +105,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "observer|seekdb")]
     pub engine: Option<EngineKind>,
     /// Its executable
-    #[arg(long, visible_alias = "engine_bin", value_name = "PATH")]
+    #[arg(long, visible_alias = "engine_bin", value_name = "PATH", value_parser = from_here)]
     pub engine_bin: Option<Utf8PathBuf>,
     /// Configuration file (see config.example.toml)
-    #[arg(long, env = "OBPILOT_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "OBPILOT_CONFIG", value_name = "FILE", value_parser = from_here)]
     pub config: Option<Utf8PathBuf>,
     /// Level or filter of the agent's log
     #[arg(long, env = "OBPILOT_LOG", value_name = "FILTER")]

@@ -265,6 +265,41 @@ fn a_damaged_store_is_code_9() {
     assert_eq!(code(&started), 9, "the code of the agent itself: {}", stderr(&started));
 }
 
+/// Paths are meant from where the command is given, though the agent works elsewhere.
+#[test]
+fn paths_on_the_command_line_are_from_here() {
+    let home = Home::new();
+    let here = home.path.parent().unwrap();
+    std::fs::write(here.join("config.toml"), "[log]\n").unwrap();
+    std::os::unix::fs::symlink(crate::rig::engine(), here.join("engine")).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_obpilot"));
+        command.args(args).args(["--home", "home"]).env_remove("OBPILOT_HOME").current_dir(here);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let port = home.port.to_string();
+    let started = run(&[
+        "agent",
+        "start",
+        "--ip",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--engine",
+        "seekdb",
+        "--engine-bin",
+        "./engine",
+        "--config",
+        "config.toml",
+    ]);
+    assert_eq!(code(&started), 0, "{}", stderr(&started));
+    assert!(home.path.join(".obpilot/store.db").exists());
+    let status = run(&["agent", "status", "--output", "json"]);
+    let status: Value = serde_json::from_str(&stdout(&status)).unwrap();
+    assert_eq!(status["info"]["homePath"], home.path.to_str().unwrap());
+    assert_eq!(code(&run(&["agent", "stop"])), 0);
+}
+
 /// The password of root@sys may be in the environment for every command; only those that set one take it as a wish.
 #[tokio::test]
 async fn a_password_in_the_environment_is_no_wish_to_set_one() {
