@@ -190,7 +190,12 @@ impl Home {
 }
 
 impl Drop for Home {
+    /// An agent that was started in the background has nobody else to end it when a test fails.
     fn drop(&mut self) {
+        let home = camino::Utf8Path::from_path(&self.path);
+        if let Some(Ok(Some(agent))) = home.map(obpilot::host::lock::holder) {
+            kill_and_wait(agent.pid);
+        }
         self.kill_database();
     }
 }
