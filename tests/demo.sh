@@ -22,9 +22,16 @@ run() { printf '%s$ %s%s\n' "$dim" "${*/#$obpilot/obpilot}" "$plain"; "$@" 2>&1;
 fail() { printf '\nthe demo failed: %s\nits home is left at %s\n' "$1" "$dir" >&2; exit 1; }
 
 free_ports() {
-    python3 -c 'import socket
-sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-print(*(s.getsockname()[1] for s in sockets))'
+    # Below the ports of outgoing connections: they have to be free again after a kill.
+    python3 -c 'import random, socket
+def is_free(port):
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+ports = filter(is_free, random.sample(range(11000, 31000), 100))
+print(next(ports), next(ports))'
 }
 agent_pid() { "$obpilot" agent status --output json | field info.pid; }
 database_pid() { "$obpilot" agent status --output json | field status.obpilot.server.pid; }

@@ -11,6 +11,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use procfs::net::{TcpNetEntry, TcpState};
 use procfs::process::{FDTarget, Process};
 
+#[cfg(test)]
+#[path = "../../tests/rig/ports.rs"]
+pub(crate) mod free;
+
 /// A listening TCP socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
@@ -149,9 +153,7 @@ mod tests {
 
     #[test]
     fn a_free_port_has_no_listener_and_can_be_bound() {
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = socket.local_addr().unwrap().port();
-        drop(socket);
+        let port = free::free_port();
         assert_eq!(listeners(port), []);
         assert!(why_not_bindable(port).is_none());
     }

@@ -9,6 +9,7 @@ use crate::clock;
 use crate::config::EngineKind;
 use crate::error::Code;
 use crate::flow::ports::{Login, ObSql as _, Process as _, Progress};
+use crate::host::ports::free::free_port;
 use crate::model::{Launch, Password, ServerProcess, StopHow};
 use crate::process::{Control, Settings};
 use crate::tasks::Tasks;
@@ -26,10 +27,6 @@ struct Rig {
     server: ServerProcess,
     sql: SeekdbSql,
     _dir: tempfile::TempDir,
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Rig {

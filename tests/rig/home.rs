@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Door, LIMIT, PASSWORD};
+use super::{Door, LIMIT, PASSWORD, free_port};
 
 /// The real engine. `make engine` fetches it.
 pub fn engine() -> PathBuf {
@@ -19,11 +19,6 @@ pub fn engine() -> PathBuf {
     );
     assert!(path.is_file(), "{} is missing: these tests need a real seekdb; `make engine`", path.display());
     path
-}
-
-/// A port nobody uses now.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A home that an agent lives in, and a database in turn.

@@ -13,10 +13,12 @@
 
 mod answer;
 mod home;
+mod ports;
 mod python;
 
 pub use answer::{Answer, Door};
-pub use home::{Agent, Ended, Home, engine, free_port};
+pub use home::{Agent, Ended, Home, engine};
+pub(crate) use ports::free_port;
 pub use python::python;
 
 use std::time::Duration;

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::EngineKind;
 use crate::error::Error;
 use crate::flow::ports::{Process as _, Progress};
+use crate::host::ports::free::free_port;
 use crate::host::{disk, files};
 use crate::model::{Cause, Diagnosis, Launch, ServerProcess};
 use crate::process::find::{self, Look};
@@ -66,18 +67,6 @@ pub(super) fn engine() -> Utf8PathBuf {
          pip install --no-deps --target build/engine pylibseekdb==1.4.0.post1"
     );
     Utf8Path::new(&path).canonicalize_utf8().unwrap()
-}
-
-/// A port above 32000 that nobody uses now. The kernel gives out ports round its own range; asking it avoids meeting
-/// another test.
-pub(super) fn free_port() -> u16 {
-    loop {
-        let socket = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
-        let port = socket.local_addr().unwrap().port();
-        if port > 32_000 {
-            return port;
-        }
-    }
 }
 
 impl Rig {
