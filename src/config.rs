@@ -22,6 +22,7 @@ pub const STATE_DIR: &str = ".obpilot";
 pub struct Config {
     pub agent: Agent,
     pub engine: Engine,
+    pub peers: Peers,
     pub api: Api,
     pub socket: Socket,
     pub auth: Auth,
@@ -76,6 +77,25 @@ pub struct Engine {
     pub disk_reserve_mib: u64,
     /// Put the database into a systemd scope of its own where systemd runs and the agent is root.
     pub systemd_scope: bool,
+}
+
+/// The other agents of the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Peers {
+    /// For an agent in scope to be reached and to prepare, before an operation is given up.
+    pub prepare_timeout_secs: u64,
+    /// An agent that was not reached for so long is lost for the operation under way.
+    pub silence_limit_secs: u64,
+    /// A started server that does not serve is given so long before it is asked whether the others run that it needs for a
+    /// majority.
+    pub quorum_wait_secs: u64,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { prepare_timeout_secs: 10, silence_limit_secs: 60, quorum_wait_secs: 60 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -321,7 +341,7 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        let Self { agent, engine, api, socket: _, auth, bootstrap, store: _, log, is_detached: _ } = self;
+        let Self { agent, engine, peers, api, socket: _, auth, bootstrap, store: _, log, is_detached: _ } = self;
         if let Some(home) = agent.home.as_deref().filter(|h| !h.is_absolute()) {
             return Err(bad("agent.home", home, "must be an absolute path"));
         }
@@ -344,6 +364,9 @@ impl Config {
             ),
             ("engine.probe_interval_secs", engine.probe_interval_secs, 1, 3_600),
             ("engine.probe_refused_interval_secs", engine.probe_refused_interval_secs, 5, 3_600),
+            ("peers.prepare_timeout_secs", peers.prepare_timeout_secs, 1, 600),
+            ("peers.silence_limit_secs", peers.silence_limit_secs, 5, 3_600),
+            ("peers.quorum_wait_secs", peers.quorum_wait_secs, 1, 3_600),
             ("api.head_timeout_secs", api.head_timeout_secs, 1, 600),
             ("api.body_timeout_secs", api.body_timeout_secs, 1, 3_600),
             ("api.watch_wait_max_secs", api.watch_wait_max_secs, 1, 3_600),

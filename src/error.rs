@@ -89,6 +89,7 @@ codes! {
     NodePassNotAllowed "Task.Node.Operator.PassNotAllowed" 400 NONE, "this node cannot be passed", "该节点不允许跳过";
     ExecuteTimeout "Task.Dag.ExecuteTimeout" 500 NONE, "the deadline of the step has passed", "步骤超时";
     CancelTimeout "Task.Dag.CancelTimeout" 500 NONE, "the task did not stop in time", "取消任务超时";
+    SubDagsNotCreated "Task.SubDag.NotAllCreated" 500 NONE, "not every agent could be prepared", "部分代理未能创建子任务";
     SubDagsNotReady "Task.SubDag.NotAllReady" 500 NONE, "not every agent became ready", "部分代理未就绪";
     SubDagsNotAdvanced "Task.SubDag.NotAllAdvanced" 500 NONE, "not every agent could be told to go", "部分代理未能推进";
     SubDagsNotSucceeded "Task.SubDag.NotAllSucceed" 500 NONE, "not every agent succeeded", "部分代理执行失败";
@@ -96,6 +97,12 @@ codes! {
     UnderMaintenance "Agent.UnderMaintenance" 500 NONE, "the agent is busy with another task", "代理正在运维中";
     UnderMaintenanceDag "Agent.UnderMaintenanceDag" 500 NONE, "the agent is busy with another task", "代理正在执行其他任务";
     AgentNotExist "Agent.NotExist" 400 NONE, "no such agent", "代理不存在";
+    AgentAlreadyExists "Agent.AlreadyExists" 500 NONE, "the agent is a member already", "代理已是集群成员";
+    NoMaster "Agent.NoMaster" 500 NONE, "the master is not known", "未找到 MASTER 代理";
+    VersionInconsistent "Agent.Version.Inconsistent" 400 NONE, "agents of different versions", "代理版本不一致";
+    ObVersionInconsistent "Agent.OB.Version.Inconsistent" 400 NONE, "databases of different versions", "数据库版本不一致";
+    RpcRequestError "Agent.RPC.RequestError" 500 NONE, "another agent refused", "其他代理拒绝了请求";
+    RpcRequestFailed "Agent.RPC.RequestFailed" 500 NONE, "another agent does not answer", "其他代理无响应";
     DatabaseUseless "Agent.OceanBase.Useless" 500 NONE, "the database does not answer", "数据库无响应";
     ScopeInvalid "OB.Cluster.Scope.Invalid" 400 NONE, "unknown scope", "作用域不合法";
     ClusterIdInvalid "OB.Cluster.Id.Invalid" 400 NONE, "not a cluster id", "集群 ID 不合法";
@@ -106,6 +113,10 @@ codes! {
     StopModeConflict "OB.Cluster.StopModeConflict" 400 NONE, "force and terminate exclude each other", "force 与 terminate 不能同时使用";
     ForceStopRequired "OB.Cluster.ForceStopRequired" 400 NONE, "only force is possible while the database does not answer", "数据库不可用时须使用 force";
     StopModeRequired "OB.Cluster.ForceStopOrTerminateRequired" 400 NONE, "force or terminate is required", "须指定 force 或 terminate";
+    ReplicaInvalid "OB.Cluster.Tenant.Replica.Invalid" 400 NONE, "a log stream would lose its majority", "日志流将失去多数派";
+    StoppedInMultiZone "OB.Server.StoppedInMultiZone" 400 NONE, "servers of several zones would be stopped", "不能同时停止多个 Zone 中的节点";
+    RsListInvalid "OB.Parameter.RsList.Invalid" 400 NONE, "the list of root servers does not fit", "rootservice_list 不合法";
+    PlanChanged "OB.Plan.Changed" 400 NONE, "the plan does not hold any more", "计划已失效";
     ServerNotReady "OB.Server.Unavailable" 500 NONE, "the database process is not serving", "数据库进程不可用";
     ProcessNotExist "OB.Server.Process.NotExist" 500 NONE, "the database process is gone", "数据库进程不存在";
     ProcessCheckFailed "OB.Server.Process.CheckFailed" 500 NONE, "the database process cannot be examined", "无法检查数据库进程";

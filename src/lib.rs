@@ -35,6 +35,7 @@
 //! | [`secure`] | sealed requests, who may call, secrets at rest | do IO |
 //! | [`store`] | SQLite: one writer, many readers | leak a SQL type |
 //! | [`sql`], [`process`], [`host`] | the database's SQL port, its process, the machine | decide |
+//! | [`peer`] | messages to other agents, requests handed on to them | decide |
 //! | [`api`], [`cli`] | the two doors: HTTP, and the command line, which is its client | know the engine's inside |
 //! | [`daemon`] | builds all of it, starts and stops it in order | decide |
 //!
@@ -55,6 +56,7 @@ pub mod error;
 pub mod flow;
 pub mod host;
 pub mod model;
+pub mod peer;
 pub mod process;
 pub mod secure;
 pub mod sql;

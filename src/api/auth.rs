@@ -1,30 +1,88 @@
-//! Who is asking: the socket's peer, or a sealed header and the decision table.
+//! Who is asking: the socket's peer, another agent, or a sealed header and the decision table.
 //!
 //! Order (`security.md` §11): limits, open, decide, check the password; only a caller who is known by then is told that a
 //! header is late or was made for another target. Everything before that is the one refusal.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::door::Door;
 use super::meta::{Meta, Peer};
 use crate::app::Caller;
 use crate::error::{Code, Error, Result};
-use crate::model::Identity;
+use crate::flow::peers::Credential;
+use crate::flow::ports::Handed;
+use crate::model::{AgentAddr, Identity};
 use crate::secure::{
-    AGENT_HEADER, BodyKey, DATABASE_HEADER, Facts, HeaderKind, Opened, RouteClass, Verdict, check_time,
-    decide, is_same, refusal,
+    AGENT_HEADER, BodyKey, DATABASE_HEADER, Facts, HeaderKind, Opened, PEER_HEADER, RouteClass, Session,
+    Verdict, check_time, decide, is_same, refusal,
 };
+use crate::wire::PeerMark;
 
-/// A caller that was let in, and the keys of the body.
+/// A caller that was let in, or whose body has to open before it is.
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) caller: Caller,
-    pub(super) keys: Option<BodyKey>,
-    /// The request came with a sealed header: its body, if any, must open.
-    pub(super) is_sealed: bool,
+    pub(super) seal: Seal,
+}
+
+/// How the body came.
+#[derive(Debug)]
+pub(super) enum Seal {
+    /// As it is.
+    None,
+    /// Under the keys of the header; without keys there can be no body.
+    Keys(Option<BodyKey>),
+    /// From another agent: that the body opens is what lets it in.
+    Peer(PeerSeal),
+}
+
+/// What opens a message of another agent, and seals its answer.
+#[derive(Clone, Debug)]
+pub(super) struct PeerSeal {
+    pub(super) from: AgentAddr,
+    pub(super) session: Arc<Session>,
+    mark: PeerMark,
+    about: String,
+}
+
+impl PeerSeal {
+    /// Opens the body, which counts from then on.
+    ///
+    /// # Errors
+    /// The one refusal.
+    pub(super) fn open(&self, door: &Door, body: &[u8]) -> Result<Vec<u8>> {
+        let sealed = STANDARD.decode(body).map_err(|_| refusal())?;
+        let plain = self.session.open(self.mark.counter, &self.about, &sealed).ok_or_else(refusal)?;
+        door.sessions().count(&self.mark.session, self.mark.counter).map_err(|_| refusal())?;
+        Ok(plain)
+    }
+
+    /// Seals the answer to this very message.
+    ///
+    /// # Errors
+    /// Never for a session that exists.
+    pub(super) fn answer(&self, plain: &[u8]) -> Result<Vec<u8>> {
+        self.session.seal(self.mark.counter, "", plain).map_err(|e| Error::unexpected(e.to_string()))
+    }
+}
+
+/// Why a caller was not let in.
+#[derive(Debug)]
+pub(super) enum NotAdmitted {
+    Refused(Error),
+    UnknownSession(Error),
+}
+
+impl From<Error> for NotAdmitted {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
 }
 
 /// # Errors
@@ -35,12 +93,28 @@ pub(super) async fn admit(
     class: RouteClass,
     method: &Method,
     headers: &HeaderMap,
-) -> Result<Admitted> {
+) -> Result<Admitted, NotAdmitted> {
     match meta.peer {
-        Peer::Unix { uid } => by_socket(door, uid, headers).await,
-        Peer::Tcp(source) => by_header(door, meta, class, method, headers, source).await,
-        Peer::Unknown => Err(refusal()),
+        Peer::Tcp(_) if headers.contains_key(PEER_HEADER) => by_peer(door, meta, method, headers),
+        _ if class == RouteClass::Peer => Err(refusal().into()),
+        Peer::Unix { uid } => Ok(by_socket(door, uid, headers).await?),
+        Peer::Tcp(source) => Ok(by_header(door, meta, class, method, headers, source).await?),
+        Peer::Unknown => Err(refusal().into()),
     }
+}
+
+/// Another agent, by its session. Whether it is, the body shows.
+fn by_peer(door: &Door, meta: &Meta, method: &Method, headers: &HeaderMap) -> Result<Admitted, NotAdmitted> {
+    let text = headers.get(PEER_HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mark = PeerMark::from_text(text).ok_or_else(refusal)?;
+    let members = door.app().ledger().state().members.clone();
+    let Some(found) = door.sessions().find(&mark.session, mark.from, &members) else {
+        return Err(NotAdmitted::UnknownSession(refusal()));
+    };
+    let actor = if mark.actor.is_empty() { format!("agent {}", mark.from) } else { mark.actor.clone() };
+    let about = PeerMark::about(method.as_str(), &meta.target, &mark.actor);
+    let seal = PeerSeal { from: found.from, session: found.session, mark, about };
+    Ok(Admitted { caller: Caller { actor, is_local: false, source: None }, seal: Seal::Peer(seal) })
 }
 
 /// Peer credentials are enough. A header is not needed; if there is one, its keys open the body.
@@ -56,8 +130,7 @@ async fn by_socket(door: &Door, uid: u32, headers: &HeaderMap) -> Result<Admitte
     };
     Ok(Admitted {
         caller: Caller { actor: format!("uid {uid} (socket)"), is_local: true, source: None },
-        is_sealed: opened.is_some(),
-        keys: opened.and_then(|opened| opened.keys),
+        seal: opened.map_or(Seal::None, |opened| Seal::Keys(opened.keys)),
     })
 }
 
@@ -95,7 +168,7 @@ async fn by_header(
         return Err(refusal());
     }
     let caller = Caller { actor: format!("{who} from {source}"), is_local: false, source: Some(source) };
-    Ok(Admitted { caller, keys: opened.keys, is_sealed: true })
+    Ok(Admitted { caller, seal: Seal::Keys(opened.keys) })
 }
 
 /// The header that decides; the agent's wins. A header that is no text does not open.
@@ -117,7 +190,7 @@ async fn check(
     kind: HeaderKind,
     value: String,
     source: IpAddr,
-) -> Result<(Opened, &'static str)> {
+) -> Result<(Opened, String)> {
     let opened = door.open(value).await.ok_or_else(refusal)?;
     let ledger = door.app().ledger();
     let (state, secrets) = (ledger.state(), ledger.secrets());
@@ -136,24 +209,31 @@ async fn check(
     let fits_agent = |presented: &str| secrets.agent.is_some() && is_same(presented, &agent_password);
     let who = match verdict {
         // Nobody is known by this: what is late or for another target gets no reason.
-        Verdict::Accept if is_on_time && is_for_us => return Ok((opened, claimant(state.identity))),
+        Verdict::Accept if is_on_time && is_for_us => return Ok((opened, claimant(state.identity).to_owned())),
         // A header without a readable time never belongs to a known caller (H13).
         _ if opened.ts.is_none() => return Err(refusal()),
-        Verdict::CheckRoot if door.app().check_root(&opened.auth).await => "root@sys",
-        Verdict::CheckAgent if fits_agent(opened.auth.expose()) => "agent password",
-        Verdict::CheckAgentPlainOrSealed if fits_agent(opened.auth.expose()) => "agent password",
+        Verdict::CheckRoot if door.app().check_root(&opened.auth).await => "root@sys".to_owned(),
+        Verdict::CheckAgent if fits_agent(opened.auth.expose()) => "agent password".to_owned(),
+        Verdict::CheckAgentPlainOrSealed if fits_agent(opened.auth.expose()) => "agent password".to_owned(),
         Verdict::CheckAgentPlainOrSealed
             if door.open_value(opened.auth.expose()).is_some_and(|inner| fits_agent(inner.expose())) =>
         {
-            "agent password"
+            "agent password".to_owned()
         }
-        // Tokens and masters come with clusters of several agents; here nobody has one.
+        Verdict::ToMaster => {
+            let credential = Credential {
+                is_agent: kind == HeaderKind::Agent,
+                password: Handed(opened.auth.clone()),
+                may_claim: door.may_claim(source),
+            };
+            door.app().ask_master(credential).await.ok_or_else(refusal)?
+        }
+        // Agents of OBShell are no peers of ours: nobody has a token.
         Verdict::Accept
         | Verdict::CheckRoot
         | Verdict::CheckAgent
         | Verdict::CheckAgentPlainOrSealed
         | Verdict::CheckToken
-        | Verdict::ToMaster
         | Verdict::NoHeader
         | Verdict::Refuse => return Err(refusal()),
     };

@@ -9,8 +9,9 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt;
 
-use super::auth::{self, Admitted};
+use super::auth::{self, Admitted, NotAdmitted, PeerSeal, Seal};
 use super::door::Door;
+use super::elsewhere::{elsewhere, hand_on};
 use super::meta::Meta;
 use super::public::form_value;
 use super::reply::Failure;
@@ -19,10 +20,11 @@ use crate::app::{App, Caller, Request};
 use crate::config::Api;
 use crate::engine::port::RequestKey;
 use crate::error::{Code, Error, Result};
+use crate::flow::peers::Ask;
 use crate::secure::{RouteClass, body_refusal};
 use crate::wire::{
-    BodyError, ClusterConfigBody, InitBody, JoinBody, ObserverConfigBody, OperatorBody, PasswordBody,
-    RootPwdBody, StartBody, StopBody, parse,
+    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, JoinBody, ObserverConfigBody, OperatorBody,
+    PasswordBody, RootPwdBody, StartBody, StopBody, ZoneStopBody, parse,
 };
 
 /// A body as a route wants it.
@@ -51,7 +53,15 @@ macro_rules! bodies {
     };
 }
 
+impl Body for Ask {
+    fn read(bytes: &[u8]) -> std::result::Result<Self, BodyError> {
+        serde_json::from_slice(bytes).map_err(|e| BodyError(format!("no message of an agent: {e}")))
+    }
+}
+
 bodies!(
+    AdmitBody,
+    AgentInfo,
     ClusterConfigBody,
     InitBody,
     JoinBody,
@@ -60,7 +70,8 @@ bodies!(
     PasswordBody,
     RootPwdBody,
     StartBody,
-    StopBody
+    StopBody,
+    ZoneStopBody
 );
 
 /// A request that was let in.
@@ -70,6 +81,8 @@ pub(super) struct Call<B> {
     pub(super) door: Door,
     pub(super) caller: Caller,
     pub(super) body: B,
+    /// Another agent asks.
+    pub(super) peer: Option<PeerSeal>,
     query: String,
     key: Option<RequestKey>,
 }
@@ -124,7 +137,7 @@ impl<B: Body> FromRequest for Call<B> {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
             let meta = Meta::of(&request);
-            admit(&request, &meta, payload).await.map_err(|error| Failure::new(error, meta))
+            admit(&request, &meta, payload).await
         })
     }
 }
@@ -134,22 +147,43 @@ fn door_of(request: &HttpRequest) -> Door {
     door.get_ref().clone()
 }
 
-async fn admit<B: Body>(request: &HttpRequest, meta: &Rc<Meta>, payload: Payload) -> Result<Call<B>> {
+async fn admit<B: Body>(
+    request: &HttpRequest,
+    meta: &Rc<Meta>,
+    payload: Payload,
+) -> std::result::Result<Call<B>, Failure> {
+    let fail = |error| Failure::new(error, Rc::clone(meta));
     let door = door_of(request);
     let class = class_of(request);
-    let Admitted { caller, keys, is_sealed } =
-        auth::admit(&door, meta, class, request.method(), request.headers()).await?;
-    let sealed = if B::IS_READ { read_in_time(payload, door.limits()).await? } else { Vec::new() };
-    let plain = match keys {
-        _ if sealed.is_empty() => sealed,
-        Some(keys) => keys.open(&sealed).ok_or_else(body_refusal)?,
-        None if is_sealed => return Err(body_refusal()),
-        None => sealed,
-    };
-    let body = B::read(&plain).map_err(|e| Error::new(Code::BindJsonFailed, e.0))?;
-    let key = request_key(request, meta, &plain)?;
+    let admitted = auth::admit(&door, meta, class, request.method(), request.headers()).await;
+    let Admitted { caller, seal } = admitted.map_err(|why| match why {
+        NotAdmitted::Refused(error) => fail(error),
+        NotAdmitted::UnknownSession(error) => Failure::UnknownSession(error, Rc::clone(meta)),
+    })?;
+    let (plain, peer) = open_body::<B>(&door, payload, seal).await.map_err(fail)?;
+    if peer.is_none()
+        && let Some(to) = elsewhere(&door, request).map_err(fail)?
+    {
+        let answer = hand_on(&door, to, request, &caller, plain).await.map_err(fail)?;
+        return Err(Failure::Answered(Box::new(answer)));
+    }
+    let body = B::read(&plain).map_err(|e| fail(Error::new(Code::BindJsonFailed, e.0)))?;
+    let key = request_key(request, meta, &plain).map_err(fail)?;
     let query = request.query_string().to_owned();
-    Ok(Call { app: door.app().clone(), door, caller, body, query, key })
+    Ok(Call { app: door.app().clone(), door, caller, body, peer, query, key })
+}
+
+/// The body in clear. A route without one leaves it unread, but for other agents: there it is what lets them in.
+async fn open_body<B: Body>(door: &Door, payload: Payload, seal: Seal) -> Result<(Vec<u8>, Option<PeerSeal>)> {
+    let is_read = B::IS_READ || matches!(seal, Seal::Peer(_));
+    let body = if is_read { read_in_time(payload, door.limits()).await? } else { Vec::new() };
+    match seal {
+        Seal::Peer(peer) => Ok((peer.open(door, &body)?, Some(peer))),
+        _ if body.is_empty() => Ok((body, None)),
+        Seal::Keys(Some(keys)) => keys.open(&body).map(|plain| (plain, None)).ok_or_else(body_refusal),
+        Seal::Keys(None) => Err(body_refusal()),
+        Seal::None => Ok((body, None)),
+    }
 }
 
 async fn read_in_time(payload: Payload, limits: &Api) -> Result<Vec<u8>> {
@@ -220,6 +254,37 @@ impl FromRequest for Open {
         } else {
             let error = Error::new(Code::UserDenied, "this user may not use the socket");
             Err(Failure::new(error, meta))
+        })
+    }
+}
+
+/// A request on an open route with a short body, such as the beginning of a session.
+#[derive(Debug)]
+pub(super) struct OpenBody {
+    pub(super) open: Open,
+    pub(super) body: Vec<u8>,
+    pub(super) source: Option<std::net::IpAddr>,
+}
+
+/// Longer ones are nobody's honest request.
+const OPEN_BODY_MAX: usize = 4 << 10;
+
+impl FromRequest for OpenBody {
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = std::result::Result<Self, Failure>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (open, meta) = (Open::from_request(request, payload), Meta::of(request));
+        let payload = payload.take();
+        Box::pin(async move {
+            let open = open.await?;
+            let limits = Api { body_max_bytes: OPEN_BODY_MAX, ..open.door.limits().clone() };
+            let source = match meta.peer {
+                super::meta::Peer::Tcp(source) => Some(source),
+                super::meta::Peer::Unix { .. } | super::meta::Peer::Unknown => None,
+            };
+            let body = read_in_time(payload, &limits).await.map_err(|error| Failure::new(error, meta))?;
+            Ok(Self { open, body, source })
         })
     }
 }

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::session::Sessions;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Api, Auth, Network};
 use crate::error::Result;
 use crate::model::{Password, Timestamp};
-use crate::secure::{AgentKey, BlockHash, Budget, Limiter, Opened, Seen};
+use crate::peer;
+use crate::secure::{AgentKey, BlockHash, Budget, Limiter, Opened, PeerIdentity, Seen};
 use crate::tasks::Tasks;
 
 /// What has to outlive the process, kept by the store.
@@ -40,6 +42,8 @@ struct Inner {
     limiter: Mutex<Limiter>,
     budget: Mutex<Budget>,
     keep: Arc<dyn RememberBlocks>,
+    sessions: Sessions,
+    peers: peer::Client,
     auth: Auth,
     api: Api,
     /// Networks that may claim an agent nobody has a password for.
@@ -57,6 +61,9 @@ pub struct Parts {
     pub key: AgentKey,
     pub seen: Seen,
     pub keep: Arc<dyn RememberBlocks>,
+    /// Our key among agents.
+    pub identity: Arc<PeerIdentity>,
+    pub peers: peer::Client,
     pub auth: Auth,
     pub api: Api,
     pub claimants: Vec<Network>,
@@ -72,7 +79,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Door {
     pub fn new(parts: Parts) -> Self {
-        let Parts { app, key, seen, keep, auth, api, claimants, socket_uids, clock, tasks, stopping } = parts;
+        let Parts { app, key, seen, keep, identity, peers, auth, api, claimants, socket_uids, clock, tasks, stopping } =
+            parts;
         let inner = Inner {
             app,
             key: RwLock::new(Arc::new(key)),
@@ -80,6 +88,8 @@ impl Door {
             limiter: Mutex::new(Limiter::new(auth.failures_per_minute_max)),
             budget: Mutex::new(Budget::new(auth.failed_openings_max)),
             keep,
+            sessions: Sessions::new(identity),
+            peers,
             auth,
             api,
             claimants,
@@ -93,6 +103,16 @@ impl Door {
 
     pub(super) fn app(&self) -> &App {
         &self.inner.app
+    }
+
+    /// Sessions in which other agents ask us.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.inner.sessions
+    }
+
+    /// The way to other agents.
+    pub(super) fn peers(&self) -> &peer::Client {
+        &self.inner.peers
     }
 
     /// Cancelled when the agent stops: streams end.

@@ -14,14 +14,18 @@ mod auth;
 mod call;
 mod door;
 mod drain;
+mod elsewhere;
 mod events;
+mod info;
 mod meta;
 mod ob;
 mod openapi;
 mod public;
 mod reply;
 mod route;
+mod rpc;
 mod serve;
+mod session;
 mod task;
 
 #[cfg(test)]

@@ -1,18 +1,17 @@
 //! Routes about the cluster and its servers.
 
-use std::collections::BTreeMap;
-
 use actix_web::Either;
+use actix_web::web::Path;
 use serde_json::Value;
 
 use super::call::Call;
 use super::reply::Outcome;
-use crate::app::{ClusterRequest, InfoView, InitRequest, OperateRequest, StopMode};
+use crate::app::{ClusterRequest, InitRequest, OperateRequest, StopMode, Wish, ZoneStop};
 use crate::error::Result;
-use crate::model::API_VERSION;
+use crate::model::Scope;
 use crate::wire::{
-    self, AgentInstance, ClusterConfigBody, DagDetail, Envelope, ForcePass, InitBody, ObClusterInfo, ObInfo,
-    ObserverConfigBody, Plan, PlanServer, RootPwdBody, ScopeBody, StartBody, StopBody, TopologyServer,
+    self, ClusterConfigBody, DagDetail, Envelope, ForcePass, InitBody, ObserverConfigBody, Plan, PlanServer,
+    PlanStream, RootPwdBody, ScopeBody, StartBody, StopBody, ZoneStopBody,
 };
 
 /// Set name, id and root password of the cluster to be (only a MASTER); replaces all four values
@@ -63,8 +62,8 @@ pub(super) async fn observer_config_by_put(call: Call<ObserverConfigBody>) -> Ou
 pub(super) async fn init(call: Call<InitBody>) -> Outcome<DagDetail> {
     let (request, caller) = (call.request(), call.caller.clone());
     let (app, body) = call.into_parts();
-    let wanted =
-        InitRequest { imports_script: body.import_script, creates_proxy_user: body.create_proxyro_user };
+    let proxy_user = body.create_proxyro_user.then_some(body.proxyro_password);
+    let wanted = InitRequest { imports_script: body.import_script, proxy_user };
     Outcome::data(app.init(wanted, &caller, request).await.map(|dag| wire::created(app.own(), &dag)))
 }
 
@@ -76,7 +75,8 @@ type TaskOrPlan = Either<Outcome<DagDetail>, Outcome<Plan>>;
     params(("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
     responses((status = 200, description = "The task `Start OB`; with `plan=true` a `Plan` instead", body = Envelope<DagDetail>)))]
 pub(super) async fn start(call: Call<StartBody>) -> TaskOrPlan {
-    let wanted = wanted(&call.body.scope, call.body.force_pass_dag.clone(), None);
+    let body = &call.body;
+    let wanted = wanted(body.scope.parse(), body.force_pass_dag.clone(), Wish::Start, body.plan_hash.clone());
     operate(call, wanted).await
 }
 
@@ -85,13 +85,45 @@ pub(super) async fn start(call: Call<StartBody>) -> TaskOrPlan {
     params(("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
     responses((status = 200, description = "The task `Stop OB`; with `plan=true` a `Plan` instead", body = Envelope<DagDetail>)))]
 pub(super) async fn stop(call: Call<StopBody>) -> TaskOrPlan {
-    let mode = StopMode { is_forced: call.body.force, terminates: call.body.terminate };
-    let wanted = wanted(&call.body.scope, call.body.force_pass_dag.clone(), Some(mode));
+    let body = &call.body;
+    let mode = StopMode { is_forced: body.force, terminates: body.terminate };
+    let wanted = wanted(body.scope.parse(), body.force_pass_dag.clone(), Wish::Stop(mode), body.plan_hash.clone());
     operate(call, wanted).await
 }
 
-fn wanted(scope: &ScopeBody, force: ForcePass, stop: Option<StopMode>) -> Result<OperateRequest> {
-    Ok(OperateRequest { scope: scope.parse()?, force: force.ids()?, stop })
+/// Stop a zone: out of service first, then its processes
+#[utoipa::path(post, path = "/api/v1/ob/zone/{zone_name}/stop", tag = "cluster", request_body = ZoneStopBody,
+    params(("zone_name" = String, Path, description = "The zone"), ("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
+    responses((status = 200, description = "The task `Stop OB`; with `plan=true` a `Plan` instead", body = Envelope<DagDetail>)))]
+pub(super) async fn stop_zone(call: Call<ZoneStopBody>, zone: Path<String>) -> TaskOrPlan {
+    let wanted = zone_stop(&call.body, &zone);
+    operate(call, wanted).await
+}
+
+/// Whether a zone could be stopped now
+#[utoipa::path(post, path = "/api/v1/ob/zone/{zone_name}/stop/check", tag = "cluster", request_body = ZoneStopBody,
+    params(("zone_name" = String, Path, description = "The zone")),
+    responses((status = 200, description = "It could", body = Envelope<Value>)))]
+pub(super) async fn check_zone_stop(call: Call<ZoneStopBody>, zone: Path<String>) -> Outcome<Value> {
+    Outcome::nothing(match zone_stop(&call.body, &zone) {
+        Ok(wanted) => call.app.check(&wanted, &call.caller).await,
+        Err(error) => Err(error),
+    })
+}
+
+fn zone_stop(body: &ZoneStopBody, zone: &str) -> Result<OperateRequest> {
+    let wish = Wish::StopZone(ZoneStop { freezes: body.freeze_server });
+    let scope = ScopeBody { r#type: "ZONE".to_owned(), target: vec![zone.to_owned()] };
+    wanted(scope.parse(), body.force_pass_dag.clone(), wish, None)
+}
+
+fn wanted(
+    scope: Result<Scope>,
+    force: ForcePass,
+    wish: Wish,
+    plan_hash: Option<String>,
+) -> Result<OperateRequest> {
+    Ok(OperateRequest { scope: scope?, force: force.ids()?, wish, plan_hash })
 }
 
 async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> TaskOrPlan {
@@ -102,9 +134,10 @@ async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> TaskOrPlan
             Err(error) => Err(error),
         })),
         Ok(false) => Either::Left(Outcome::data(match wanted {
-            Ok(wanted) => {
-                app.operate(wanted, caller, request).await.map(|dag| wire::created(app.own(), &dag))
-            }
+            Ok(wanted) => app
+                .operate(wanted, caller, request)
+                .await
+                .map(|made| wire::created_with(app.own(), &made.snapshot, made.notes)),
             Err(error) => Err(error),
         })),
         Err(error) => Either::Left(Outcome::data(Err(error))),
@@ -112,10 +145,37 @@ async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> TaskOrPlan
 }
 
 fn render_plan(plan: crate::app::Plan) -> Plan {
-    let crate::app::Plan { name, scope, servers, stages, consequences, obstacles } = plan;
-    let servers =
-        servers.into_iter().map(|s| PlanServer { agent: s.agent, zone: s.zone, now: s.now, then: s.then });
-    Plan { name, scope, servers: servers.collect(), stages, consequences, obstacles }
+    let crate::app::Plan { name, scope, servers, stages, streams, consequences, obstacles, no_return, hash } = plan;
+    let servers = servers.into_iter().map(|s| PlanServer {
+        agent: s.agent,
+        zone: s.zone,
+        now: s.now,
+        then: s.then,
+        group: s.group,
+    });
+    let streams = streams.into_iter().map(|fate| PlanStream {
+        keeps_majority: fate.keeps_majority(),
+        tenant_id: fate.tenant,
+        tenant: fate.tenant_name,
+        stream: fate.stream,
+        leader: fate.leader.map(|leader| leader.to_string()),
+        leader_moves: fate.leader_moves,
+        replicas: fate.replicas,
+        left: fate.left,
+        needed: fate.needed,
+        missing: fate.missing,
+    });
+    Plan {
+        name,
+        scope,
+        servers: servers.collect(),
+        stages,
+        streams: streams.collect(),
+        consequences,
+        obstacles,
+        no_return,
+        hash,
+    }
 }
 
 /// Tell the agent the root password that was set elsewhere
@@ -125,45 +185,4 @@ pub(super) async fn root_password(call: Call<RootPwdBody>) -> Outcome<Value> {
     let caller = call.caller.clone();
     let (app, body) = call.into_parts();
     Outcome::nothing(app.give_root_password(body.root_pwd, &caller).await)
-}
-
-/// The cluster and its servers, with or without a database
-#[utoipa::path(get, path = "/api/v1/ob/info", tag = "cluster", responses((status = 200, body = Envelope<ObInfo>)))]
-pub(super) async fn info(call: Call<()>) -> Outcome<ObInfo> {
-    Outcome::data(Ok(render_info(call.app.ob_info())))
-}
-
-fn render_info(view: InfoView) -> ObInfo {
-    let InfoView { state, server } = view;
-    let zone = state.zone.as_ref().map(ToString::to_string).unwrap_or_default();
-    let agent = AgentInstance {
-        ip: state.addr.ip.to_string(),
-        port: i64::from(state.addr.port),
-        zone: zone.clone(),
-        identity: state.identity.text().to_owned(),
-        version: API_VERSION.to_owned(),
-    };
-    let version = state.server.version.clone().unwrap_or_default();
-    let topology = server.map(|server| {
-        let server = TopologyServer {
-            svr_ip: server.addr.ip.to_string(),
-            svr_port: server.rpc_port,
-            sql_port: server.sql_port,
-            agent_port: server.addr.port,
-            with_rootserver: "YES".to_owned(),
-            status: if server.is_active { "ACTIVE" } else { "INACTIVE" }.to_owned(),
-            build_version: server.version,
-        };
-        BTreeMap::from([(zone, vec![server])])
-    });
-    ObInfo {
-        agent_info: vec![agent],
-        obcluster_info: ObClusterInfo {
-            id: state.cluster.id.unwrap_or(0),
-            name: state.cluster.name.clone().unwrap_or_default(),
-            version,
-            topology,
-            is_shared_storage: false,
-        },
-    }
 }

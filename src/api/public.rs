@@ -83,7 +83,7 @@ pub(super) async fn status(open: Open, request: HttpRequest) -> Outcome<Status> 
         Ok(limit) => limit,
         Err(error) => return Outcome::data(Err(error)),
     };
-    Outcome::data(open.app.status(limit).await.map(render))
+    Outcome::data(open.app.status(limit).await.map(render_status))
 }
 
 /// The same answer as GET
@@ -113,7 +113,7 @@ pub(super) fn form_value(query: &str, name: &str) -> Option<String> {
     pairs.into_inner().into_iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
-fn render(view: StatusView) -> Status {
+pub(super) fn render_status(view: StatusView) -> Status {
     let AgentAddr { ip, port } = view.state.addr;
     let health = &view.health;
     let server = &view.state.server;
@@ -152,6 +152,7 @@ fn render(view: StatusView) -> Status {
             },
             credential: credential(&view),
             held_by,
+            safe_to_stop: view.stop_risks.clone().map(Into::into),
         },
     }
 }

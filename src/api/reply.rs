@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, Responder, ResponseError};
 use serde::Serialize;
 use serde_json::Value;
@@ -14,7 +14,8 @@ use super::meta::Meta;
 use crate::clock;
 use crate::error::{Code, Error};
 use crate::model::on_wire;
-use crate::wire::{ApiError, Contents, Envelope};
+use crate::peer::Forwarded;
+use crate::wire::{ApiError, Contents, Envelope, PeerMark};
 
 /// What a handler answers.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) enum Answer<T> {
     Data(T),
     /// 200 without `data`.
     Nothing,
+    /// 204: there was nothing to do.
+    NoContent,
 }
 
 /// A handler's result; becomes an envelope with the request's own trace and time.
@@ -31,6 +34,11 @@ pub(super) struct Outcome<T>(pub(super) Result<Answer<T>, Error>);
 impl<T> Outcome<T> {
     pub(super) fn data(result: Result<T, Error>) -> Self {
         Self(result.map(Answer::Data))
+    }
+
+    /// There was nothing to do.
+    pub(super) fn no_content() -> Self {
+        Self(Ok(Answer::NoContent))
     }
 }
 
@@ -54,37 +62,58 @@ impl<T: Serialize> Responder for Outcome<T> {
         match self.0 {
             Ok(Answer::Data(data)) => render(&meta, StatusCode::OK, Some(data), None),
             Ok(Answer::Nothing) => render::<Value>(&meta, StatusCode::OK, None, None),
+            Ok(Answer::NoContent) => HttpResponse::NoContent().finish(),
             Err(error) => failure(&meta, &error),
         }
     }
 }
 
-/// An error on its way out of an extractor or layer.
+/// What ends a request before its handler: an error, or the answer of the agent that it was handed to.
 #[derive(Debug)]
-pub(super) struct Failure {
-    error: Error,
-    meta: Rc<Meta>,
+pub(super) enum Failure {
+    Error(Error, Rc<Meta>),
+    /// A peer whose session we have forgotten: it begins a new one and sends again.
+    UnknownSession(Error, Rc<Meta>),
+    Answered(Box<Forwarded>),
 }
 
 impl Failure {
     pub(super) fn new(error: Error, meta: Rc<Meta>) -> Self {
-        Self { error, meta }
+        Self::Error(error, meta)
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
+        match self {
+            Self::Error(error, _) | Self::UnknownSession(error, _) => error.fmt(f),
+            Self::Answered(answer) => write!(f, "answered elsewhere with {}", answer.status),
+        }
     }
 }
 
 impl ResponseError for Failure {
     fn status_code(&self) -> StatusCode {
-        status_of(&self.error)
+        match self {
+            Self::Error(error, _) | Self::UnknownSession(error, _) => status_of(error),
+            Self::Answered(answer) => StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY),
+        }
     }
 
     fn error_response(&self) -> HttpResponse {
-        failure(&self.meta, &self.error)
+        match self {
+            Self::Error(error, meta) => failure(meta, error),
+            Self::UnknownSession(error, meta) => {
+                let mut response = failure(meta, error);
+                let name = HeaderName::from_static("x-obpilot-peer");
+                response.headers_mut().insert(name, HeaderValue::from_static(PeerMark::UNKNOWN_SESSION));
+                response
+            }
+            Self::Answered(answer) => {
+                let mut response = HttpResponse::build(self.status_code());
+                response.content_type(answer.content_type.as_str()).body(answer.body.clone())
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use actix_web::web::{ServiceConfig, method};
 use actix_web::{HttpRequest, web};
 
-use super::{agent, events, ob, public, task};
+use super::{agent, events, info, ob, public, rpc, task};
 use crate::secure::RouteClass;
 
 /// A row, without its handler.
@@ -40,8 +40,11 @@ routes! {
 
     POST "/api/v1/agent/join" Protected => agent::join;
     POST "/api/v1/agent" Protected => agent::join;
+    POST "/api/v1/agent/remove" Protected => agent::remove;
+    DELETE "/api/v1/agent" Protected => agent::remove_by_delete;
     POST "/api/v1/agent/password" SetPassword => agent::password;
     GET "/api/v1/agent/host-info" Protected => agent::host_info;
+    GET "/api/v1/agents/status" Protected => info::agents_status;
 
     POST "/api/v1/obcluster/config" Protected => ob::cluster_config;
     PUT "/api/v1/obcluster/config" Protected => ob::cluster_config_by_put;
@@ -51,12 +54,18 @@ routes! {
     POST "/api/v1/ob/init" Protected => ob::init;
     POST "/api/v1/ob/start" Protected => ob::start;
     POST "/api/v1/ob/stop" Protected => ob::stop;
-    GET "/api/v1/ob/info" Protected => ob::info;
+    POST "/api/v1/ob/zone/{zone_name}/stop" Protected => ob::stop_zone;
+    POST "/api/v1/ob/zone/{zone_name}/stop/check" Protected => ob::check_zone_stop;
+    GET "/api/v1/ob/info" Protected => info::ob_info;
+    GET "/api/v1/obcluster/info" Protected => info::cluster_info;
+    GET "/api/v1/obcluster/topology/info" Protected => info::topology;
+    GET "/api/v1/observer/info" Protected => info::observer_info;
     GET "/api/v1/ob/agents" Protected => agent::agents;
 
     GET "/api/v1/task/events" Protected => events::events;
     GET "/api/v1/task/dags/ob" Protected => task::dags_ob;
     GET "/api/v1/task/dags/agent" Protected => task::dags_agent;
+    GET "/api/v1/task/blocked" Protected => task::blocked;
     GET "/api/v1/task/dag/unfinish" Protected => task::unfinished;
     GET "/api/v1/task/dag/ob/unfinish" Protected => task::unfinished_ob;
     GET "/api/v1/task/dag/agent/unfinish" Protected => task::unfinished_agent;
@@ -70,6 +79,10 @@ routes! {
     POST "/api/v1/task/node/{id}" Protected => task::operate_node;
     GET "/api/v1/task/sub_task/{id}" Protected => task::sub_task;
     GET "/api/v1/task/sub_task/{id}/logs" Protected => task::sub_task_logs;
+
+    POST "/rpc/v1/peer/hello" Open => rpc::hello;
+    POST "/rpc/v1/peer" Peer => rpc::message;
+    POST "/rpc/v1/agent" Protected => rpc::admit;
 }
 
 /// The class of the row that matched; what matches none is protected.
@@ -77,4 +90,18 @@ pub(super) fn class_of(request: &HttpRequest) -> RouteClass {
     let pattern = request.match_pattern().unwrap_or_default();
     let row = ROUTES.iter().find(|row| row.path == pattern && request.method() == row.method);
     row.map_or(RouteClass::Protected, |row| row.class)
+}
+
+/// What a follower leaves to its master.
+const FOR_THE_MASTER: [&str; 5] = [
+    "/api/v1/obcluster/config",
+    "/api/v1/observer/config",
+    "/api/v1/ob/init",
+    "/api/v1/ob/info",
+    "/api/v1/ob/agents",
+];
+
+/// Whether a follower hands this request to its master.
+pub(super) fn is_for_the_master(request: &HttpRequest) -> bool {
+    request.match_pattern().is_some_and(|pattern| FOR_THE_MASTER.contains(&pattern.as_str()))
 }

@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::call::Call;
 use super::reply::Outcome;
-use crate::app::{DagList, Watch};
+use crate::app::{Blocked, DagList, Watch};
 use crate::engine::port::Detail;
 use crate::error::{Code, Result};
-use crate::model::EventId;
+use crate::model::{EventId, on_wire};
 use crate::wire::{
-    self, Contents, DagDetail, Envelope, LogLine, NodeDetail, OperatorBody, SubTaskDetail, operator_body,
+    self, BlockedView, Contents, DagDetail, Envelope, LockView, LogLine, NodeDetail, NotReached, OperatorBody,
+    SubTaskDetail, WaitView, operator_body,
 };
 
 /// One task, at once or when it has changed
@@ -193,4 +194,35 @@ pub(super) async fn main_dags(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     }
     .await;
     Outcome::list(found)
+}
+
+/// Who holds what on which agent, since when, for what, until when; and what this agent's tasks wait for
+#[utoipa::path(get, path = "/api/v1/task/blocked", tag = "task", responses((status = 200, body = Envelope<BlockedView>)))]
+pub(super) async fn blocked(call: Call<()>) -> Outcome<BlockedView> {
+    Outcome::data(call.app.blocked().await.map(render_blocked))
+}
+
+fn render_blocked(blocked: Blocked) -> BlockedView {
+    let locks = blocked.locks.into_iter().map(|(agent, held)| LockView {
+        agent: agent.to_string(),
+        id: held.id,
+        sub_dag: held.sub_dag,
+        name: held.name,
+        since: on_wire(held.since),
+        doing: held.doing,
+        until: held.until.map(on_wire),
+        actor: held.actor,
+    });
+    let not_reached =
+        blocked.not_reached.into_iter().map(|(agent, why)| NotReached { agent: agent.to_string(), why });
+    let waits = blocked.waits.into_iter().map(|wait| WaitView {
+        task: wait.task,
+        name: wait.name,
+        node: wait.node,
+        agent: wait.agent.to_string(),
+        what: wait.what,
+        since: wait.since.map(on_wire),
+        until: wait.until.map(on_wire),
+    });
+    BlockedView { locks: locks.collect(), not_reached: not_reached.collect(), waits: waits.collect() }
 }

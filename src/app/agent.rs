@@ -4,13 +4,13 @@ use serde_json::json;
 
 use super::context::{App, Caller, Request};
 use super::health::Health;
-use crate::cluster::{Act, AgentState, Change, may};
+use crate::cluster::{Act, AgentState, Change, Members, may};
 use crate::config::EngineKind;
 use crate::engine::Snapshot;
 use crate::engine::port::Holder;
 use crate::error::{Code, Error, Result};
-use crate::flow::join;
-use crate::model::{AgentAddr, Identity, Password, Timestamp, ZoneName};
+use crate::flow::member;
+use crate::model::{API_VERSION, AgentAddr, Identity, Member, Password, Timestamp, ZoneName};
 use std::sync::Arc;
 
 /// `GET /info`.
@@ -36,6 +36,18 @@ pub struct StatusView {
     pub holder: Option<Holder>,
     /// Generic id of the task to look at.
     pub held_by: Option<String>,
+    /// Why our server should not be stopped now; empty when no tenant would notice. `None` where that is no question.
+    pub stop_risks: Option<Vec<String>>,
+}
+
+/// `POST /agent/join`.
+#[derive(Clone, Debug)]
+pub struct JoinRequest {
+    /// Whom to join; ourselves makes us a master.
+    pub target: AgentAddr,
+    pub zone: ZoneName,
+    /// The target's agent password.
+    pub master_password: Password,
 }
 
 impl App {
@@ -62,7 +74,15 @@ impl App {
     pub async fn status(&self, limit: std::time::Duration) -> Result<StatusView> {
         let health = self.parts.health.fresh(limit).await;
         let holder = self.parts.archive.holder().await?;
+        let stop_risks = match health.process {
+            Some(_) if self.is_cluster_agent() => {
+                let view = self.view().await;
+                Some(self.stop_risks(view.as_deref(), &[self.own()]))
+            }
+            _ => None,
+        };
         Ok(StatusView {
+            stop_risks,
             run_state: self.parts.run_state.get(),
             started_at: self.parts.started_at,
             state: self.parts.ledger.state(),
@@ -72,35 +92,131 @@ impl App {
         })
     }
 
-    /// `POST /agent/join`: become the master of a cluster to be. (Following another agent comes with the cluster.)
+    /// `POST /agent/join`: become the master of a cluster to be, or follow one.
     ///
     /// # Errors
-    /// The identity's refusal, a held lock, or a failing store.
-    pub async fn join(
-        &self,
-        target: AgentAddr,
-        zone: ZoneName,
-        caller: &Caller,
-        request: Request,
-    ) -> Result<Snapshot> {
+    /// The identity's refusal, ours or the target's; other versions there; the master's refusal; a held lock, or a failing
+    /// store. Nothing is made then.
+    pub async fn join(&self, wanted: JoinRequest, caller: &Caller, request: Request) -> Result<Snapshot> {
         self.make(caller, request, async || {
             may(Act::Join, self.own(), self.parts.ledger.state().identity)?;
-            if target != self.own() {
-                let text = format!(
-                    "{target} is another agent; this build runs clusters of one host, so the agent joins itself ({})",
-                    self.own()
-                );
-                return Err(Error::new(Code::BadRequest, text));
+            let JoinRequest { target, zone, master_password } = wanted;
+            let actor = caller.actor.clone();
+            if target == self.own() {
+                return Ok(member::join_self(self.own(), &member::JoinSelf { zone, actor }));
             }
-            let params = join::Params { zone, actor: caller.actor.clone() };
-            Ok(join::template(self.own(), &params))
+            self.check_master(target, &zone, &master_password).await?;
+            let password = self.parts.ports.sealer.seal(member::MASTER_PASSWORD, &master_password)?;
+            let params = member::JoinMaster { zone, master: target, password, actor };
+            Ok(member::join_master(self.own(), &params))
         })
         .await
     }
 
+    /// What a join would fail on, without joining.
+    async fn check_master(&self, master: AgentAddr, zone: &ZoneName, password: &Password) -> Result<()> {
+        let ports = &self.parts.ports;
+        if ports.engine == EngineKind::Seekdb {
+            let text = format!(
+                "engine seekdb is one server: this agent can only join itself ({}), not {master}",
+                self.own()
+            );
+            return Err(Error::new(Code::BadRequest, text));
+        }
+        let other = ports.gate.look(master).await.map_err(|error| {
+            Error::unexpected(format!("{master} cannot be joined: {error}")).with_source(error)
+        })?;
+        may(Act::Admit, master, other.identity)?;
+        if other.version != API_VERSION {
+            let text = format!("{master} has version {}, this agent {API_VERSION}; install the same on both", other.version);
+            return Err(Error::new(Code::VersionInconsistent, text));
+        }
+        let engine = self.parts.ledger.state().engine.name();
+        let own_version = self.info().ob_version.unwrap_or_default();
+        if other.engine != engine || other.ob_version != own_version {
+            let text = format!(
+                "{master} has {} {}, this agent {engine} {own_version}; the databases of one cluster have one version",
+                other.engine, other.ob_version
+            );
+            return Err(Error::new(Code::ObVersionInconsistent, text));
+        }
+        let own = member::own_member(ports, zone, Identity::Follower);
+        ports.gate.join(master, password, &own, true).await.map(|_| ())
+    }
+
+    /// An agent wants to follow us (`POST /rpc/v1/agent`). It is known by its key, so a repeated wish is granted again.
+    ///
+    /// # Errors
+    /// The identity's refusal, `Agent.AlreadyExists`, a held lock, or a failing store.
+    pub async fn admit(&self, member: Member, is_trial: bool, caller: &Caller) -> Result<Members> {
+        may(Act::Admit, self.own(), self.identity())?;
+        let state = self.parts.ledger.state();
+        match state.members.find(member.agent) {
+            Some(known) if known.peer_key == member.peer_key && known.zone == member.zone => {
+                return Ok(state.members.clone());
+            }
+            Some(_) => {
+                let text = format!("{} is a member already, with another key or zone; remove it first", member.agent);
+                return Err(Error::new(Code::AgentAlreadyExists, text));
+            }
+            None => {}
+        }
+        if member.peer_key.is_empty() || member.agent == self.own() {
+            return Err(Error::new(Code::IllegalArgument, format!("{} cannot be a follower", member.agent)));
+        }
+        self.check_free().await?;
+        if !is_trial {
+            let follower = Member { identity: Identity::Follower, ..member };
+            self.parts.ledger.change(Change::MemberKnown(follower), &caller.actor).await?;
+        }
+        Ok(self.parts.ledger.state().members.clone())
+    }
+
+    async fn check_free(&self) -> Result<()> {
+        match self.parts.archive.holder().await? {
+            Some(holder) => Err(self.parts.participant.held(&holder).await),
+            None => Ok(()),
+        }
+    }
+
+    /// `POST /agent/remove`; `None` when there is nothing to do. A follower that is asked about another is not asked here:
+    /// its master is.
+    ///
+    /// # Errors
+    /// The identity's refusal, a held lock, or a failing store.
+    pub async fn remove(&self, target: AgentAddr, caller: &Caller, request: Request) -> Result<Option<Snapshot>> {
+        let state = self.parts.ledger.state();
+        if state.identity == Identity::Single && target == self.own() {
+            return Ok(None);
+        }
+        may(Act::Leave, self.own(), state.identity)?;
+        let actor = caller.actor.clone();
+        let is_own = target == self.own();
+        let params = |agents| member::Remove { agents, actor: actor.clone() };
+        let template = match (state.identity, is_own) {
+            (Identity::Follower, true) => member::leave_master(self.own(), &params(vec![target])),
+            (Identity::Follower, false) => {
+                return Err(Error::new(Code::NoMaster, "only the master removes another agent"));
+            }
+            (_, true) => {
+                self.check_free().await?;
+                let mut others = state.members.agents();
+                others.retain(|agent| *agent != self.own());
+                member::remove_all(self.own(), &params(others))
+            }
+            (_, false) if state.members.find(target).is_none() => return Ok(None),
+            (_, false) => {
+                self.check_free().await?;
+                member::remove_follower(self.own(), &params(vec![target]), true)
+            }
+        };
+        self.make(caller, request, async || Ok(template)).await.map(Some)
+    }
+
     /// `GET /ob/agents`.
     pub fn agents(&self) -> Vec<AgentAddr> {
-        vec![self.own()]
+        let members = self.parts.ledger.state().members.agents();
+        if members.is_empty() { vec![self.own()] } else { members }
     }
 
     /// `POST /agent/password`: sets or replaces the password of this agent.

@@ -1,18 +1,14 @@
 //! About the cluster to be and the one that is: configuration, init, info.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::context::{App, Caller, Request};
-use crate::cluster::{
-    Act, AgentState, ClusterConfig, ConfigError, MYSQL_PORT_DEFAULT, RPC_PORT_DEFAULT, effective, may,
-    tidy_keys,
-};
+use crate::cluster::{Act, ClusterConfig, ConfigError, may, tidy_keys};
 use crate::config::EngineKind;
 use crate::engine::Snapshot;
 use crate::error::{Code, Error, Result};
-use crate::flow::{init, settings};
-use crate::model::{AgentAddr, Identity, Password, Scope};
+use crate::flow::{bootstrap, init, settings};
+use crate::model::{Identity, Password, Scope};
 
 /// `POST /obcluster/config`.
 #[derive(Clone, Debug)]
@@ -24,27 +20,11 @@ pub struct ClusterRequest {
 }
 
 /// `POST /ob/init`.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct InitRequest {
     pub imports_script: bool,
-    pub creates_proxy_user: bool,
-}
-
-/// `GET /ob/info`.
-#[derive(Clone, Debug)]
-pub struct InfoView {
-    pub state: Arc<AgentState>,
-    /// The one server of this host; none before init.
-    pub server: Option<ServerInfo>,
-}
-
-#[derive(Clone, Debug)]
-pub struct ServerInfo {
-    pub addr: AgentAddr,
-    pub rpc_port: u16,
-    pub sql_port: u16,
-    pub is_active: bool,
-    pub version: String,
+    /// With this password; `None` makes no such user.
+    pub proxy_user: Option<Password>,
 }
 
 impl App {
@@ -65,7 +45,7 @@ impl App {
             if wanted.name.is_empty() {
                 return Err(Error::new(Code::ClusterNameEmpty, "clusterName must not be empty"));
             }
-            may(Act::Configure, self.own(), self.identity())?;
+            self.may_configure(Act::Configure)?;
             let sealer = &self.parts.ports.sealer;
             let root_password = wanted
                 .root_password
@@ -92,38 +72,23 @@ impl App {
     ) -> Result<Snapshot> {
         self.make(caller, request, async || {
             let config = tidy_keys(config).map_err(config_error)?;
-            may(Act::Configure, self.own(), self.identity())?;
+            self.may_configure(Act::Configure)?;
             let scope = scope?;
-            self.check_scope(&scope)?;
+            self.parts.ledger.state().members.in_scope(&scope)?;
             let params = settings::ObserverParams { scope, config, actor: caller.actor.clone() };
             Ok(settings::observer_template(self.own(), &params))
         })
         .await
     }
 
-    /// Every target must be a member.
-    pub(super) fn check_scope(&self, scope: &Scope) -> Result<()> {
-        let state = self.parts.ledger.state();
-        match scope {
-            Scope::Global => Ok(()),
-            Scope::Zone(zones) => match zones.iter().find(|zone| state.zone.as_ref() != Some(zone)) {
-                None => Ok(()),
-                Some(zone) => {
-                    let known = state.zone.as_ref().map_or("none".to_owned(), ToString::to_string);
-                    Err(Error::new(
-                        Code::ZoneNotExist,
-                        format!("there is no zone '{zone}'; zones are: {known}"),
-                    ))
-                }
-            },
-            Scope::Server(servers) => match servers.iter().find(|server| **server != self.own()) {
-                None => Ok(()),
-                Some(server) => {
-                    let text = format!("{server} is no agent of this cluster; agents are: {}", self.own());
-                    Err(Error::new(Code::AgentNotExist, text))
-                }
-            },
+    /// A follower's wish belongs to its master; it comes here only when that was not reached.
+    fn may_configure(&self, act: Act) -> Result<()> {
+        let identity = self.identity();
+        may(act, self.own(), identity)?;
+        if identity == Identity::Follower {
+            return Err(Error::new(Code::NoMaster, "this is for the master to decide; ask it"));
         }
+        Ok(())
     }
 
     /// Says before anything is made what init would fail on (W23).
@@ -133,39 +98,28 @@ impl App {
     pub async fn init(&self, wanted: InitRequest, caller: &Caller, request: Request) -> Result<Snapshot> {
         self.make(caller, request, async || {
             let state = self.parts.ledger.state();
-            may(Act::Init, self.own(), state.identity)?;
+            self.may_configure(Act::Init)?;
             if state.cluster.id.is_none() || state.cluster.name.is_none() {
                 let text = "the cluster has no name and id yet; set them first (POST /api/v1/obcluster/config)";
                 return Err(Error::new(Code::BadRequest, text));
             }
-            if state.engine == EngineKind::Seekdb && (wanted.imports_script || wanted.creates_proxy_user) {
+            if state.engine == EngineKind::Seekdb && (wanted.imports_script || wanted.proxy_user.is_some()) {
                 let text = "engine seekdb takes neither import_script nor create_proxyro_user: it brings its time zones and \
                             knows no proxy; leave them out";
                 return Err(Error::new(Code::IllegalArgument, text));
             }
-            let params = init::Params { actor: caller.actor.clone() };
+            let sealer = &self.parts.ports.sealer;
+            let sealed = wanted.proxy_user.as_ref().map(|pw| sealer.seal(bootstrap::PROXY_PASSWORD, pw));
+            let params = init::Params {
+                actor: caller.actor.clone(),
+                engine: state.engine,
+                agents: state.members.agents(),
+                imports_script: wanted.imports_script,
+                proxy_password: sealed.transpose()?,
+            };
             Ok(init::template(self.own(), &params))
         })
         .await
-    }
-
-    /// True at once, with or without a database.
-    pub fn ob_info(&self) -> InfoView {
-        let state = self.parts.ledger.state();
-        let health = self.parts.health.now();
-        let server = (state.identity == Identity::ClusterAgent).then(|| {
-            let configured = effective(&state, self.own());
-            let rpc_port =
-                configured.get("rpc_port").and_then(|p| p.parse().ok()).unwrap_or(RPC_PORT_DEFAULT);
-            ServerInfo {
-                addr: self.own(),
-                rpc_port,
-                sql_port: state.server.sql_port.unwrap_or(MYSQL_PORT_DEFAULT),
-                is_active: health.is_serving(),
-                version: state.server.version.clone().unwrap_or_default(),
-            }
-        });
-        InfoView { state, server }
     }
 }
 

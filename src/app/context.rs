@@ -74,6 +74,10 @@ pub struct Parts {
     pub run_state: RunState,
     pub started_at: Timestamp,
     pub learned: tokio::sync::watch::Receiver<Learned>,
+    /// The cluster's own view, as it was read last.
+    pub remembered: super::outlook::Remembered,
+    /// The plans that were shown lately.
+    pub shown: super::plan::Shown,
     /// Held while a presented password is asked of the database.
     pub login_turn: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled when the agent stops: whoever waits is answered with what there is.
@@ -134,9 +138,11 @@ impl App {
         use crate::engine::SubmitError;
         use crate::engine::port::JournalError;
         let submission = Submission { template, actor: caller.actor.clone(), key: request.key };
-        self.parts.engine.submit(submission).await.map_err(|error| match error {
-            SubmitError::Journal(JournalError::LockHeld(holder)) => self.parts.participant.held(&holder),
-            other @ (SubmitError::Template(_) | SubmitError::Journal(_)) => other.into(),
-        })
+        match self.parts.engine.submit(submission).await {
+            Err(SubmitError::Journal(JournalError::LockHeld(holder))) => {
+                Err(self.parts.participant.held(&holder).await)
+            }
+            other => other.map_err(Into::into),
+        }
     }
 }

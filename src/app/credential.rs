@@ -6,6 +6,7 @@ use super::context::{App, Caller};
 use super::health::Sql;
 use crate::cluster::Change;
 use crate::error::{Code, Error, Result};
+use crate::flow::peers::Credential;
 use crate::flow::ports::Login;
 use crate::model::Password;
 
@@ -36,6 +37,14 @@ impl App {
             Login::Refused => false,
             Login::NoAnswer => is_known,
         }
+    }
+
+    /// A follower knows no password of its own: its master tells who a client is. `None` is nobody.
+    pub async fn ask_master(&self, credential: Credential) -> Option<String> {
+        let state = self.parts.ledger.state();
+        let master = state.members.master()?.agent;
+        let asked = self.parts.ports.peers.check_password(master, credential).await;
+        asked.inspect_err(|error| tracing::info!(%error, "the master could not be asked who a caller is")).ok().flatten()
     }
 
     async fn adopt(&self, password: Password, actor: &str) {

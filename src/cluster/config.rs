@@ -79,7 +79,7 @@ pub fn port(config: &BTreeMap<String, String>, key: &'static str, default: u16) 
 /// What holds for one server: SERVER over ZONE over GLOBAL (W22: the most specific wins, whatever was set last).
 pub fn effective(state: &AgentState, server: AgentAddr) -> BTreeMap<String, String> {
     let mut merged = state.observer.global.clone();
-    if let Some(zone) = state.zone.as_ref().and_then(|zone| state.observer.zones.get(zone)) {
+    if let Some(zone) = state.members.zone_of(server).and_then(|zone| state.observer.zones.get(zone)) {
         merged.extend(zone.clone());
     }
     if let Some(own) = state.observer.servers.get(&server) {

@@ -8,6 +8,10 @@ use crate::model::{AgentAddr, Identity};
 pub enum Act {
     /// Become master, or follow one. The agent becomes MASTER or FOLLOWER.
     Join,
+    /// Leave a cluster that is not initialised, or let one leave. The agent that leaves becomes SINGLE.
+    Leave,
+    /// Be joined by another agent.
+    Admit,
     /// Configuration before init.
     Configure,
     /// Init. The agent becomes CLUSTER AGENT.
@@ -19,13 +23,22 @@ pub enum Act {
 }
 
 impl Act {
-    pub const ALL: [Self; 5] = [Self::Join, Self::Configure, Self::Init, Self::Operate, Self::OperateLocally];
+    pub const ALL: [Self; 7] = [
+        Self::Join,
+        Self::Leave,
+        Self::Admit,
+        Self::Configure,
+        Self::Init,
+        Self::Operate,
+        Self::OperateLocally,
+    ];
 
     /// Identities that may, in the words of the refusal.
     fn wanted(self) -> &'static [Identity] {
         match self {
             Self::Join => &[Identity::Single],
-            Self::Configure | Self::Init => &[Identity::Master, Identity::Follower],
+            Self::Admit => &[Identity::Master],
+            Self::Leave | Self::Configure | Self::Init => &[Identity::Master, Identity::Follower],
             Self::Operate => &[Identity::ClusterAgent],
             Self::OperateLocally => &[
                 Identity::Single,

@@ -111,6 +111,10 @@ fn secrets_after(secrets: &Secrets, change: &Change) -> Option<Secrets> {
         Change::BecameSingle => secrets.root.is_some().then(|| root(None)),
         Change::ClusterConfigured { root_password: None, .. }
         | Change::BecameMaster { .. }
+        | Change::BecameFollower { .. }
+        | Change::MemberKnown(_)
+        | Change::MemberLeft(_)
+        | Change::MembersKnown(_)
         | Change::BecameClusterAgent
         | Change::ObserverConfigured { .. }
         | Change::ServerWanted(_)

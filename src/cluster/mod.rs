@@ -1,16 +1,19 @@
 //! Who we are, and what our cluster is configured to be.
 //!
 //! Purpose: one typed document, [`AgentState`], changed only by a [`Change`], saved before anybody sees it. The table
-//! of identities ([`identity`]) says which operation an agent of which identity may do, and what it becomes.
+//! of identities ([`identity`]) says which operation an agent of which identity may do, and what it becomes. [`members`] are
+//! the agents we know; [`quorum`] tells what a stop would do to the tenants.
 //!
 //! Invariant: what [`Ledger::state`] shows is committed.
 //!
 //! Not here: the DAGs that make these changes (`flow`), how they are stored and sealed (`daemon` wires `store` and
-//! `secure`), membership of many agents and leases (they come with the cluster).
+//! `secure`), how members and rows are asked for (`flow::ports`).
 
 mod config;
 mod identity;
 mod ledger;
+mod members;
+mod quorum;
 mod state;
 
 #[cfg(test)]
@@ -21,4 +24,6 @@ pub use config::{
 };
 pub use identity::{Act, may};
 pub use ledger::{Keep, Ledger, Secrets};
+pub use members::Members;
+pub use quorum::{ClusterView, Fate, ReplicaRow, ServerRow, ZoneRow};
 pub use state::{AgentState, Change, ClusterConfig, LastExit, ObserverConfig, Server, Wanted};

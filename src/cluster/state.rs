@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use super::members::Members;
 use crate::config::EngineKind;
-use crate::model::{AgentAddr, Exit, Identity, Password, Scope, ServerProcess, Timestamp, ZoneName};
+use crate::model::{AgentAddr, Exit, Identity, Member, Password, Scope, ServerProcess, Timestamp, ZoneName};
 
 /// Everything the agent remembers about itself. Secrets are kept apart, see [`super::Secrets`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,9 @@ pub struct AgentState {
     pub binary: Utf8PathBuf,
     pub identity: Identity,
     pub zone: Option<ZoneName>,
+    /// The agents of our cluster, ourselves included; empty while SINGLE.
+    #[serde(default)]
+    pub members: Members,
     pub cluster: ClusterConfig,
     pub observer: ObserverConfig,
     pub server: Server,
@@ -74,11 +78,24 @@ pub struct LastExit {
 /// What can change, with the values. Passwords never become part of a record.
 #[derive(Clone, Debug)]
 pub enum Change {
+    /// We lead a cluster to be; the member is ourselves. A MASTER keeps the followers it has.
     BecameMaster {
-        zone: ZoneName,
+        own: Member,
     },
+    /// We follow; the members are ourselves and our master.
+    BecameFollower {
+        zone: ZoneName,
+        members: Members,
+    },
+    /// The cluster is initialised; so are all of its members.
     BecameClusterAgent,
     BecameSingle,
+    /// Our member, or another one, as it is known now.
+    MemberKnown(Member),
+    /// A member has left; what was configured for it, and for its zone if nobody else is in it, goes with it.
+    MemberLeft(AgentAddr),
+    /// All members, as the cluster says.
+    MembersKnown(Members),
     ClusterConfigured {
         config: ClusterConfig,
         root_password: Option<Password>,
@@ -106,7 +123,14 @@ impl Change {
     pub fn describe(&self) -> serde_json::Value {
         use serde_json::json;
         match self {
-            Self::BecameMaster { zone } => json!({ "became": Identity::Master, "zone": zone }),
+            Self::BecameMaster { own } => json!({ "became": Identity::Master, "zone": own.zone }),
+            Self::BecameFollower { zone, members } => {
+                let master = members.master().map(|member| member.agent);
+                json!({ "became": Identity::Follower, "zone": zone, "master": master })
+            }
+            Self::MemberKnown(member) => json!({ "member": member.agent, "zone": member.zone }),
+            Self::MemberLeft(agent) => json!({ "member_left": agent }),
+            Self::MembersKnown(members) => json!({ "members": members.agents() }),
             Self::BecameClusterAgent => json!({ "became": Identity::ClusterAgent }),
             Self::BecameSingle => json!({ "became": Identity::Single }),
             Self::ClusterConfigured { config, root_password } => {
@@ -136,6 +160,7 @@ impl AgentState {
             binary,
             identity: Identity::Single,
             zone: None,
+            members: Members::default(),
             cluster: ClusterConfig::default(),
             observer: ObserverConfig::default(),
             server: Server::default(),
@@ -147,14 +172,28 @@ impl AgentState {
     pub fn after(&self, change: &Change) -> Self {
         let mut state = self.clone();
         match change {
-            Change::BecameMaster { zone } => {
+            Change::BecameMaster { own } => {
                 state.identity = Identity::Master;
-                state.zone = Some(zone.clone());
+                state.zone = Some(own.zone.clone());
+                let followers = state.members.all_as(Identity::Follower);
+                state.members = followers.with(Member { identity: Identity::Master, ..own.clone() });
             }
-            Change::BecameClusterAgent => state.identity = Identity::ClusterAgent,
+            Change::BecameFollower { zone, members } => {
+                state.identity = Identity::Follower;
+                state.zone = Some(zone.clone());
+                state.members = members.clone();
+            }
+            Change::BecameClusterAgent => {
+                state.identity = Identity::ClusterAgent;
+                state.members = state.members.all_as(Identity::ClusterAgent);
+            }
+            Change::MemberKnown(member) => state.members = state.members.with(member.clone()),
+            Change::MemberLeft(agent) => state.forget(*agent),
+            Change::MembersKnown(members) => state.members = members.clone(),
             Change::BecameSingle => {
                 state.identity = Identity::Single;
                 state.zone = None;
+                state.members = Members::default();
                 state.cluster = ClusterConfig::default();
                 state.observer = ObserverConfig::default();
             }
@@ -175,6 +214,23 @@ impl AgentState {
             }
         }
         state
+    }
+
+    /// Only what is its own goes: another member of the zone keeps the zone's settings (W27).
+    fn forget(&mut self, agent: AgentAddr) {
+        let zone = self.members.zone_of(agent).cloned();
+        self.members = self.members.without(agent);
+        self.observer.servers.remove(&agent);
+        if let Some(zone) = zone
+            && !self.members.iter().any(|member| member.zone == zone)
+        {
+            self.observer.zones.remove(&zone);
+        }
+    }
+
+    /// Our own row among the members.
+    pub fn own_member(&self) -> Option<&Member> {
+        self.members.find(self.addr)
     }
 }
 

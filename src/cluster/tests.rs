@@ -11,7 +11,7 @@ use crate::clock;
 use crate::config::EngineKind;
 use crate::engine::port::Stamp;
 use crate::error::{Code, Error, Result};
-use crate::model::{AgentAddr, Identity, Password, Scope};
+use crate::model::{AgentAddr, Identity, Member, Password, Scope, ServerAddr};
 
 fn addr(last: u8) -> AgentAddr {
     AgentAddr::new([10, 0, 0, last].into(), 2886)
@@ -19,6 +19,22 @@ fn addr(last: u8) -> AgentAddr {
 
 fn state() -> AgentState {
     AgentState::new(addr(1), EngineKind::Seekdb, "/bin/seekdb".into())
+}
+
+fn member(last: u8, zone: &str) -> Member {
+    Member {
+        agent: addr(last),
+        zone: zone.parse().unwrap(),
+        identity: Identity::Single,
+        version: String::new(),
+        os: String::new(),
+        architecture: String::new(),
+        home_path: String::new(),
+        sql_port: 2881,
+        rpc_port: 2882,
+        public_key: String::new(),
+        peer_key: String::new(),
+    }
 }
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -33,6 +49,8 @@ fn the_identity_table() {
             let is_allowed = may(act, addr(1), identity).is_ok();
             let expected = match act {
                 Act::Join => identity == Identity::Single,
+                Act::Admit => identity == Identity::Master,
+                Act::Leave => matches!(identity, Identity::Master | Identity::Follower),
                 Act::Configure | Act::Init => matches!(identity, Identity::Master | Identity::Follower),
                 Act::Operate => identity == Identity::ClusterAgent,
                 Act::OperateLocally => identity != Identity::ClusterAgent,
@@ -56,7 +74,8 @@ fn w22_the_most_specific_setting_wins_whatever_was_set_last() {
         config: map(pairs),
     };
     let state = state()
-        .after(&Change::BecameMaster { zone: "z1".parse().unwrap() })
+        .after(&Change::BecameMaster { own: member(1, "z1") })
+        .after(&Change::MemberKnown(member(2, "z1")))
         .after(&set(&own, &[("a", "server")]))
         .after(&set(&zone, &[("a", "zone"), ("b", "zone")]))
         .after(&set(&Scope::Global, &[("a", "global"), ("b", "global"), ("c", "global")]));
@@ -93,7 +112,11 @@ fn keys_are_renamed_and_refused() {
 fn changes_are_idempotent_and_their_records_show_no_secret() {
     let password = || Password::new("hush-hush");
     for change in [
-        Change::BecameMaster { zone: "z1".parse().unwrap() },
+        Change::BecameMaster { own: member(1, "z1") },
+        Change::BecameFollower { zone: "z1".parse().unwrap(), members: [member(1, "z1")].into_iter().collect() },
+        Change::MemberKnown(member(2, "z2")),
+        Change::MemberLeft(addr(2)),
+        Change::MembersKnown([member(1, "z1"), member(3, "z2")].into_iter().collect()),
         Change::BecameClusterAgent,
         Change::BecameSingle,
         Change::ClusterConfigured { config: ClusterConfig::default(), root_password: Some(password()) },
@@ -149,4 +172,121 @@ async fn nobody_sees_a_change_that_was_not_committed() {
     assert_eq!(ledger.root_password().expose(), "pw");
     ledger.change(Change::BecameSingle, "test").await.unwrap();
     assert!(ledger.secrets().root.is_none());
+}
+
+/// W27: a follower that leaves takes what is its own, and its zone's only when nobody else is in it.
+#[test]
+fn w27_a_removal_takes_its_own_rows_only() {
+    let set = |scope: Scope, value: &str| Change::ObserverConfigured { scope, config: map(&[("a", value)]) };
+    let zone = |name: &str| Scope::Zone(vec![name.parse().unwrap()]);
+    let state = state()
+        .after(&Change::BecameMaster { own: member(1, "z1") })
+        .after(&Change::MemberKnown(member(2, "z2")))
+        .after(&Change::MemberKnown(member(3, "z2")))
+        .after(&set(Scope::Server(vec![addr(2)]), "server"))
+        .after(&set(zone("z2"), "zone"))
+        .after(&set(Scope::Global, "global"))
+        .after(&Change::ClusterConfigured {
+            config: ClusterConfig { id: Some(7), name: Some("c".into()), rs_list: None },
+            root_password: None,
+        });
+    let one_left = state.after(&Change::MemberLeft(addr(2)));
+    assert_eq!(one_left.observer.servers.len(), 0);
+    assert_eq!(effective(&one_left, addr(3)), map(&[("a", "zone")]));
+    let none_left = one_left.after(&Change::MemberLeft(addr(3)));
+    assert_eq!(none_left.observer.zones.len(), 0);
+    assert_eq!((none_left.cluster.id, none_left.members.len()), (Some(7), 1));
+    assert_eq!(effective(&none_left, addr(1)), map(&[("a", "global")]));
+    // What is configured for an agent that was never there changes nothing.
+    assert_eq!(none_left.after(&Change::MemberLeft(addr(9))), none_left);
+}
+
+#[test]
+fn scopes_are_resolved_by_membership() {
+    let members: Members = [member(3, "z2"), member(1, "z1"), member(2, "z2")].into_iter().collect();
+    let agents = |scope: &Scope| members.in_scope(scope).map_err(|error| error.code);
+    assert_eq!(agents(&Scope::Global), Ok(vec![addr(1), addr(2), addr(3)]));
+    assert_eq!(agents(&Scope::Zone(vec!["z2".parse().unwrap()])), Ok(vec![addr(2), addr(3)]));
+    assert_eq!(agents(&Scope::Server(vec![addr(3), addr(1)])), Ok(vec![addr(1), addr(3)]));
+    assert_eq!(agents(&Scope::Zone(vec!["z9".parse().unwrap()])), Err(Code::ZoneNotExist));
+    assert_eq!(agents(&Scope::Server(vec![addr(1), addr(9)])), Err(Code::AgentNotExist));
+}
+
+fn server(last: u8) -> ServerAddr {
+    ServerAddr::new([10, 0, 0, last].into(), 2882)
+}
+
+/// Three servers in three zones, one tenant with a log stream on each, led by the first.
+fn view() -> ClusterView {
+    let row = |last: u8| ServerRow {
+        id: i64::from(last),
+        server: server(last),
+        zone: format!("z{last}").parse().unwrap(),
+        sql_port: 2881,
+        has_root: last == 1,
+        status: "ACTIVE".to_owned(),
+        started: Some("2026-01-01 00:00:00".to_owned()),
+        stopped: None,
+        build_version: String::new(),
+    };
+    let zone = |last: u8| ZoneRow {
+        zone: format!("z{last}").parse().unwrap(),
+        status: "ACTIVE".to_owned(),
+        region: String::new(),
+        idc: String::new(),
+    };
+    let replica = |last: u8| ReplicaRow {
+        tenant: 1,
+        stream: 1,
+        server: server(last),
+        is_leader: last == 1,
+        members: [1, 2, 3].map(server).to_vec(),
+        replicas: 3,
+        is_in_sync: true,
+    };
+    ClusterView {
+        servers: [1, 2, 3].map(row).to_vec(),
+        zones: [1, 2, 3].map(zone).to_vec(),
+        replicas: [1, 2, 3].map(replica).to_vec(),
+        tenants: [(1, "sys".to_owned())].into(),
+        version: String::new(),
+    }
+}
+
+/// W30: every log stream counts, whosever it is; what cannot be seen is not counted.
+#[test]
+fn w30_a_majority_is_of_members_that_are_well() {
+    let keeps = |view: &ClusterView, stopping: &[u8]| {
+        let stopping: Vec<_> = stopping.iter().copied().map(server).collect();
+        let fates = view.without(&stopping);
+        (fates.iter().all(Fate::keeps_majority), fates[0].left, fates[0].leader_moves)
+    };
+    assert_eq!(keeps(&view(), &[]), (true, 3, false));
+    assert_eq!(keeps(&view(), &[1]), (true, 2, true));
+    assert_eq!(keeps(&view(), &[2, 3]), (false, 1, false));
+    let broken: [(&str, fn(&mut ClusterView)); 7] = [
+        ("does not answer", |v| v.replicas.retain(|row| row.server != server(3))),
+        ("is not in sync", |v| v.replicas[2].is_in_sync = false),
+        ("is not active", |v| v.servers[2].status = "INACTIVE".to_owned()),
+        ("is stopped", |v| v.servers[2].stopped = Some("now".to_owned())),
+        ("does not serve yet", |v| v.servers[2].started = None),
+        ("is in a stopped zone", |v| v.zones[2].status = "INACTIVE".to_owned()),
+        ("is no server of the cluster", |v| v.servers.retain(|row| row.server != server(3))),
+    ];
+    for (why, change) in broken {
+        let mut view = view();
+        change(&mut view);
+        assert_eq!(keeps(&view, &[2]), (false, 1, false), "{why}");
+        let words = view.without(&[server(2)])[0].in_words();
+        assert!(words.contains(why) && words.contains("tenant sys (1) log stream 1"), "{why}: {words}");
+    }
+    let mut headless = view();
+    headless.replicas[0].is_leader = false;
+    assert!(!keeps(&headless, &[]).0);
+    assert_eq!(view().stopped_elsewhere(&[]), Vec::<String>::new());
+    let mut stopped = view();
+    stopped.servers[0].stopped = Some("now".to_owned());
+    stopped.zones[1].status = "INACTIVE".to_owned();
+    assert_eq!(stopped.stopped_elsewhere(&["z1".parse().unwrap()]), ["zone z2"]);
+    assert_eq!(stopped.stopped_elsewhere(&["z3".parse().unwrap()]).len(), 2);
 }

@@ -11,20 +11,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
 use super::home::Home;
+use super::network::Network;
 use crate::api::{self, Door, DoorParts, Listeners};
 use crate::app::health::{self, Service};
 use crate::app::{self, App, Learned, RunState};
 use crate::clock::Clock;
 use crate::cluster::MYSQL_PORT_DEFAULT;
-use crate::config::{Config, Network};
+use crate::config::{self, Config, EngineKind};
 use crate::engine::Handle;
-use crate::flow::catalog::{Limits, Ports, register_all};
+use crate::flow::catalog::{About, Limits, Ports, register_all};
 use crate::flow::handshake;
-use crate::flow::participant::{OnlySelf, Participant};
-use crate::host::net;
+use crate::flow::participant::Participant;
+use crate::flow::ports::{ClusterSql, ObSql};
+use crate::host::{facts, net};
+use crate::model::Identity;
 use crate::process::{self, Control};
-use crate::secure::Seen;
-use crate::sql::SeekdbSql;
+use crate::secure::{AgentKey, PeerIdentity, Seen};
+use crate::peer::Client;
+use crate::sql::{ObserverSql, Own, SeekdbSql};
 use crate::store::Store;
 use crate::tasks::Tasks;
 
@@ -60,14 +64,21 @@ pub(super) async fn build(
 
     let control = Control::new(settings(config, &home), Arc::clone(&clock), tasks.clone());
     let participant = Participant::new(own, Arc::new(store.clone()), Arc::clone(&clock));
-    let peers = Arc::new(OnlySelf(participant.clone()));
-    let ledger = home.ledger.clone();
+    let key = home.keeper.agent_key(clock.now()).await?;
+    let identity = Arc::new(home.keeper.peer_identity(clock.now()).await?);
+    let client = Client::new(own, Arc::clone(&identity), home.ledger.clone(), Arc::clone(&clock))?;
+    let network = Network::new(own, client.clone());
+    let peers = Arc::new(network.clone());
+    let (sql, cluster) = sql(&home, state.engine);
     let ports = Ports {
         own,
         engine: state.engine,
         process: Arc::new(control.clone()),
-        sql: Arc::new(SeekdbSql::new(move || ledger.state().server.sql_port.unwrap_or(MYSQL_PORT_DEFAULT))),
+        sql,
+        cluster,
         peers: peers.clone(),
+        gate: Arc::new(client.clone()),
+        about: about(&home, &key, &identity),
         sealer: home.keeper.clone(),
         ledger: home.ledger.clone(),
         clock: Arc::clone(&clock),
@@ -94,17 +105,23 @@ pub(super) async fn build(
         run_state: run_state.clone(),
         started_at: clock.now(),
         learned: knows,
+        remembered: app::Remembered::default(),
+        shown: app::Shown::default(),
         login_turn: Arc::new(Mutex::new(())),
         stopping: stopping.clone(),
     });
+
+    network.attach(app.clone());
 
     let mut seen = Seen::default();
     seen.restore(store.seen_blocks(clock.now()).await?);
     let door = Door::new(DoorParts {
         app: app.clone(),
-        key: home.keeper.agent_key(clock.now()).await?,
+        key,
         seen,
         keep: home.keeper.clone(),
+        identity,
+        peers: client,
         auth: config.auth.clone(),
         api: config.api.clone(),
         claimants: claimants(&config.bootstrap.allow),
@@ -115,6 +132,40 @@ pub(super) async fn build(
     });
     let listeners = listen(config, &home)?;
     Ok(Agent { home, store, engine, app, health, control, learned, door, listeners, run_state, stopping })
+}
+
+/// SQL to the server of this engine.
+fn sql(home: &Home, engine: EngineKind) -> (Arc<dyn ObSql>, Arc<dyn ClusterSql>) {
+    let ledger = home.ledger.clone();
+    let port = move || ledger.state().server.sql_port.unwrap_or(MYSQL_PORT_DEFAULT);
+    match engine {
+        EngineKind::Seekdb => {
+            let sql = Arc::new(SeekdbSql::new(port));
+            (sql.clone(), sql)
+        }
+        EngineKind::Observer => {
+            let (ledger, ip) = (home.ledger.clone(), home.ledger.state().addr.ip);
+            let own = move || {
+                let state = ledger.state();
+                // Before init it is nobody's server.
+                let member = state.own_member().filter(|_| state.identity == Identity::ClusterAgent);
+                Own { server: member.map(crate::model::Member::server), sql_port: port() }
+            };
+            let sql = Arc::new(ObserverSql::new(ip, own));
+            (sql.clone(), sql)
+        }
+    }
+}
+
+/// What a member's row says of this agent.
+fn about(home: &Home, key: &AgentKey, identity: &PeerIdentity) -> About {
+    About {
+        os: facts::os_id(),
+        architecture: std::env::consts::ARCH.to_owned(),
+        home_path: home.path.to_string(),
+        public_key: key.public_on_wire().to_owned(),
+        peer_key: identity.public_on_wire(),
+    }
 }
 
 fn settings(config: &Config, home: &Home) -> process::Settings {
@@ -133,6 +184,9 @@ fn limits(config: &Config) -> Limits {
         start: Duration::from_secs(config.engine.start_timeout_secs),
         stop_grace: Duration::from_secs(config.engine.stop_grace_secs),
         freeze: Duration::from_secs(config.engine.freeze_timeout_secs),
+        quorum: Duration::from_secs(config.peers.quorum_wait_secs),
+        prepare: Duration::from_secs(config.peers.prepare_timeout_secs),
+        silence: Duration::from_secs(config.peers.silence_limit_secs),
     }
 }
 
@@ -164,13 +218,13 @@ fn socket_uids(config: &Config, home: &Home) -> Vec<u32> {
 }
 
 /// The rules of `bootstrap.allow` as networks. They were checked when the configuration was read.
-fn claimants(allow: &[String]) -> Vec<Network> {
+fn claimants(allow: &[String]) -> Vec<config::Network> {
     let mut networks = Vec::new();
     for rule in allow {
         match rule.as_str() {
             "loopback" => {
                 let loopback: [(IpAddr, u8); 2] = [([127, 0, 0, 0].into(), 8), (IpAddr::V6(1.into()), 128)];
-                networks.extend(loopback.into_iter().filter_map(|(base, prefix)| Network::new(base, prefix)));
+                networks.extend(loopback.into_iter().filter_map(|(base, prefix)| config::Network::new(base, prefix)));
             }
             "attached" => match net::attached() {
                 Ok(attached) => networks.extend(attached),
@@ -178,7 +232,7 @@ fn claimants(allow: &[String]) -> Vec<Network> {
                     tracing::warn!(%error, "the networks of this host are not known; none may claim this agent")
                 }
             },
-            rule => networks.extend(Network::parse(rule)),
+            rule => networks.extend(config::Network::parse(rule)),
         }
     }
     networks

@@ -11,7 +11,7 @@ use crate::engine::port::Stamp;
 use crate::error::{Error, Result};
 use crate::flow::ports::Sealer;
 use crate::model::{Password, Timestamp};
-use crate::secure::{AgentKey, BlockHash, KeyError, Vault};
+use crate::secure::{AgentKey, BlockHash, KeyError, PeerError, PeerIdentity, Vault};
 use crate::store::{Secret, Store};
 use crate::tasks::Tasks;
 
@@ -20,6 +20,7 @@ const DOCUMENT: &str = "agent";
 const ROOT: &str = "root_password";
 const AGENT: &str = "agent_password";
 const AGENT_KEY: &str = "agent_key";
+const PEER_KEY: &str = "peer_key";
 
 /// Store and vault together.
 #[derive(Clone, Debug)]
@@ -59,6 +60,19 @@ impl Keeper {
         let key = Tasks::blocking(AgentKey::generate).await.map_err(unusable)?;
         self.save_key(&key, now).await?;
         Ok(key)
+    }
+
+    /// The key that other agents know this one by, made at the first start.
+    pub(super) async fn peer_identity(&self, now: Timestamp) -> Result<PeerIdentity> {
+        let unusable = |error: PeerError| Error::unexpected(error.to_string()).with_source(error);
+        if let Some(sealed) = self.store.secret(PEER_KEY).await? {
+            let der = self.vault.open(PEER_KEY, &sealed).map_err(vault_error)?;
+            return PeerIdentity::from_pkcs8(&der).map_err(unusable);
+        }
+        let identity = PeerIdentity::generate().map_err(unusable)?;
+        let sealed = self.vault.seal(PEER_KEY, identity.to_pkcs8()).map_err(vault_error)?;
+        self.store.save_secret(Secret { name: PEER_KEY.to_owned(), sealed: Some(sealed) }, now).await?;
+        Ok(identity)
     }
 
     async fn save_key(&self, key: &AgentKey, now: Timestamp) -> Result<()> {

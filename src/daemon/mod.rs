@@ -12,6 +12,7 @@ mod build;
 mod error;
 mod home;
 mod keep;
+mod network;
 mod remembered;
 mod run;
 

@@ -11,7 +11,7 @@ use super::DaemonError;
 use super::build::{Agent, build};
 use super::home::Home;
 use crate::api;
-use crate::app::{Learned, RunState};
+use crate::app::{Learned, RunState, members};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::host::descriptors;
@@ -115,7 +115,8 @@ async fn serve(
     let taken_up = engine.recover().await?;
     let served = api::serve(listeners, door, &config.api).map_err(|e| DaemonError::Listen(e.to_string()))?;
     let ending = served.ending();
-    tasks.spawn(Kind::part("health"), health.run(app, tasks.token().clone()));
+    tasks.spawn(Kind::part("health"), health.run(app.clone(), tasks.token().clone()));
+    tasks.spawn(Kind::helper("members"), members::keep(app, tasks.token().clone()));
     tasks.spawn(Kind::helper("learn"), learn(control, learned));
     tasks.spawn(Kind::helper("prune"), prune(store.clone(), retention(config), clock));
     tasks.spawn(Kind::helper("watchdog"), watchdog(store.clone()));

@@ -183,6 +183,7 @@ impl Actor {
             }
             let lease = self.lease();
             tokio::select! {
+                biased;
                 message = self.inbox.recv() => match message {
                     Some(message) => self.handle(message).await,
                     None => return,

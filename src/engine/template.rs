@@ -241,6 +241,11 @@ impl Template {
         self
     }
 
+    /// Names of the nodes, in order.
+    pub fn node_names(&self) -> Vec<&str> {
+        self.nodes.iter().map(|node| node.name.as_str()).collect()
+    }
+
     /// # Errors
     /// [`TemplateError`] when the flow has a defect.
     pub fn define(self, registry: &Registry) -> Result<Definition, TemplateError> {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::handshake::Keeper;
-use super::ports::{ObSql, Peers, Process, Sealer};
-use super::{handshake, init, join, participant, server, settings, start, stop};
+use super::peers::{Gate, Peers};
+use super::ports::{ClusterSql, ObSql, Process, Sealer};
+use super::{bootstrap, handshake, init, member, part, server, settings, zones};
 use crate::clock::Clock;
 use crate::cluster::Ledger;
 use crate::config::EngineKind;
@@ -19,12 +20,25 @@ pub struct Ports {
     pub engine: EngineKind,
     pub process: Arc<dyn Process>,
     pub sql: Arc<dyn ObSql>,
+    pub cluster: Arc<dyn ClusterSql>,
     pub peers: Arc<dyn Peers>,
+    pub gate: Arc<dyn Gate>,
     pub sealer: Arc<dyn Sealer>,
     pub ledger: Ledger,
     pub clock: Arc<dyn Clock>,
     pub keeper: Keeper,
     pub limits: Limits,
+    pub about: About,
+}
+
+/// What a member's row says of us that nothing here changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    pub os: String,
+    pub architecture: String,
+    pub home_path: String,
+    pub public_key: String,
+    pub peer_key: String,
 }
 
 /// From the configuration, in durations.
@@ -33,18 +47,24 @@ pub struct Limits {
     pub start: Duration,
     pub stop_grace: Duration,
     pub freeze: Duration,
+    /// How long a server that runs is given before it is asked whether the others run that it needs for a majority.
+    pub quorum: Duration,
+    /// For PREPARE to be answered.
+    pub prepare: Duration,
+    /// An agent that was not reached for so long is lost for the operation under way.
+    pub silence: Duration,
 }
 
 /// Registers every step. Keys are part of the stored format: see `tests::the_stored_keys`.
 pub fn register_all(ports: &Ports) -> Registry {
     let mut registry = Registry::default();
-    join::register(&mut registry, ports);
+    member::register(&mut registry, ports);
     settings::register(&mut registry, ports);
     init::register(&mut registry, ports);
+    bootstrap::register(&mut registry, ports);
     handshake::register(&mut registry, ports);
-    participant::register(&mut registry);
+    part::register(&mut registry, ports);
     server::register(&mut registry, ports);
-    start::register(&mut registry, ports);
-    stop::register(&mut registry, ports);
+    zones::register(&mut registry, ports);
     registry
 }

@@ -5,7 +5,11 @@
 //! freed by the end, not before.
 //!
 //! Invariant: whatever fails or is cancelled, the last node runs and ends every part that was prepared; what it cannot
-//! reach ends by its lease. Every step is keyed by the main DAG's id and may run again.
+//! reach ends by its lease. Every step is keyed by the main DAG's id and may run again. An answer that does not come is
+//! "not known": the question is asked again, within the limit of silence.
+//!
+//! Before the first GO everything can be taken back, and one agent that is not prepared fails the whole. After it the
+//! operation is committed: an agent that is lost then fails the task in the end, and the others do their part (W23).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,12 +22,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::catalog::Ports;
 use super::participant::{LEASE, RELEASER};
-use super::ports::{Operation, PeerView, Peers, Prepare, Progress, Progressed};
+use super::peers::{Operation, PartKey, PeerView, Peers, Prepare, Prepared, Progressed, is_unknown, surely};
+use super::ports::Progress;
+use super::remote::lost;
 use crate::crash::{self, Point};
 use crate::engine::port::Level;
 use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec};
 use crate::error::{Code, Error, Result};
-use crate::model::{AgentAddr, EventId, Scope};
+use crate::model::{AgentAddr, EventId, GenericId, Scope};
 use crate::tasks::{Kind, Tasks};
 
 /// Parameters of every operation over agents.
@@ -35,16 +41,32 @@ pub struct Params {
     pub agents: Vec<AgentAddr>,
     pub force: Vec<String>,
     pub actor: String,
+    /// The whole cluster is down: agents that are not reached are left out and named, and the others go on.
+    #[serde(default)]
+    pub is_emergency: bool,
+    /// A zone is stopped by SQL before anything else.
+    #[serde(default)]
+    pub is_zone_stop: bool,
+    /// What was known and accepted when it was asked for, such as tenants that lose their majority; for the record.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
-/// One look at a part: long, because every change ends it.
-const LOOK: Duration = Duration::from_secs(60);
+/// One look at a part: long, because every change ends it; short enough for one that is lost to be repeated before the agent
+/// counts as lost.
+pub(super) const LOOK: Duration = Duration::from_secs(10);
 
 /// Between two renewals of a lease; two may be lost.
 const RENEWAL: Duration = Duration::from_secs(LEASE.as_secs() / 3);
 
 /// From PREPARE to prepared.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// For the release of one that is not reached: beyond it, its lease does it.
+const END_LIMIT: Duration = Duration::from_secs(15);
+
+/// More time for PREPARE when it has to end what is in its way: the grace of its steps.
+const FORCE_LIMIT: Duration = Duration::from_secs(60);
 
 /// For one part to be done: the longest start and stop that a configuration allows, and some.
 const WAIT_LIMIT: Duration = Duration::from_secs(26 * 3_600);
@@ -89,7 +111,8 @@ impl Keeper {
             let (peers, main_dag, agents) = (Arc::clone(&self.peers), main_dag.to_owned(), agents.to_vec());
             let token = token.clone();
             self.tasks.spawn(Kind::helper("lease-keeper"), async move {
-                let renewing = renew_all(&*peers, &main_dag, &agents);
+                let key = PartKey::of(&main_dag);
+                let renewing = renew_all(&*peers, &key, &agents);
                 token.run_until_cancelled(renewing).await;
             });
         }
@@ -109,19 +132,19 @@ impl Drop for Held {
     }
 }
 
-async fn renew_all(peers: &dyn Peers, main_dag: &str, agents: &[AgentAddr]) {
+async fn renew_all(peers: &dyn Peers, key: &PartKey, agents: &[AgentAddr]) {
     loop {
         tokio::time::sleep(RENEWAL).await;
-        for (agent, result) in each(agents, |agent| peers.renew(agent, main_dag)).await {
+        for (agent, result) in each(agents, |agent| Box::pin(peers.renew(agent, key))).await {
             if let Err(error) = result {
-                tracing::debug!(%agent, main_dag, %error, "a lease was not renewed");
+                tracing::debug!(%agent, main_dag = key.main_dag, %error, "a lease was not renewed");
             }
         }
     }
 }
 
 /// The same call to every agent at once; answers in the order of the agents.
-async fn each<'a, T>(
+pub(super) async fn each<'a, T>(
     agents: &[AgentAddr],
     call: impl Fn(AgentAddr) -> BoxFuture<'a, Result<T>>,
 ) -> Vec<(AgentAddr, Result<T>)> {
@@ -136,27 +159,44 @@ async fn prepare(
     params: &Params,
     agent: AgentAddr,
     round: u32,
-) -> Result<String> {
+) -> Result<Prepared> {
     let request = Prepare {
-        main_dag: ctx.dag_ref.clone(),
+        key: PartKey::of(&ctx.dag_ref),
         main_name: ctx.dag_name.to_string(),
         round,
-        operation: params.operation,
+        operation: params.operation.clone(),
         force: params.force.clone(),
         actor: params.actor.clone(),
     };
     crash::point(Point::BeforePeer);
-    let sub_dag = ports.peers.prepare(agent, &request).await?;
-    ctx.info(&format!("{agent} prepares as task {sub_dag}"));
-    Ok(sub_dag)
+    let more = if params.force.is_empty() { Duration::ZERO } else { FORCE_LIMIT };
+    let asked = surely(ports.limits.prepare + more, || ports.peers.prepare(agent, &request));
+    let made = ctx.waiting(asked).await?;
+    ctx.info(&format!("{agent} prepares as task {}", made.sub_dag));
+    for main_dag in &made.pushed_aside {
+        revoke(ports, ctx, agent, main_dag, &params.actor).await;
+    }
+    Ok(made)
+}
+
+/// What was pushed aside on one agent ends where it is coordinated too, so that nothing of it goes on (W43). When that
+/// cannot be told, it ends by itself as soon as it looks at the part that it has lost.
+async fn revoke(ports: &Ports, ctx: &StepCtx, agent: AgentAddr, main_dag: &str, actor: &str) {
+    ctx.info(&format!("{agent} has pushed aside task {main_dag}"));
+    let Some(owner) = main_dag.parse::<GenericId>().ok().and_then(|id| id.owner()) else { return };
+    match surely(FORCE_LIMIT, || ports.peers.revoke(owner, main_dag, actor)).await {
+        Ok(()) => ctx.info(&format!("task {main_dag} was ended on {owner}")),
+        Err(error) => ctx.warn(&format!("task {main_dag} could not be ended on {owner}: {error}")),
+    }
 }
 
 /// Waits until an agent holds its lock and waits for the go (or has it: a step that was interrupted looks again).
 async fn prepared(ports: &Ports, ctx: &StepCtx, agent: AgentAddr) -> Result<()> {
+    let key = PartKey::of(&ctx.dag_ref);
     let mut since = EventId(0);
     let look = async {
         loop {
-            let view = ctx.waiting(ports.peers.watch(agent, &ctx.dag_ref, since, LOOK)).await?;
+            let view = surely(READY_LIMIT, || ports.peers.watch(agent, &key, since, LOOK)).await?;
             since = view.version;
             match view.progressed {
                 Progressed::Preparing => {}
@@ -166,6 +206,7 @@ async fn prepared(ports: &Ports, ctx: &StepCtx, agent: AgentAddr) -> Result<()> 
         }
     };
     let late = || Error::new(Code::SubDagsNotReady, format!("not ready after {} s", READY_LIMIT.as_secs()));
+    let look = ctx.waiting(look);
     tokio::time::timeout(READY_LIMIT, look).await.unwrap_or_else(|_| Err(late()))
 }
 
@@ -173,11 +214,23 @@ fn spec(key: &'static str, caps: &str, deadline: Duration) -> StepSpec {
     StepSpec { key, caps: Caps::of(caps), deadline }
 }
 
-/// What an agent answered to PREPARE.
+/// What an agent answered to PREPARE; nothing when it was left out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Informed {
-    sub_dag: String,
+    sub_dag: Option<String>,
 }
+
+/// The agents that take part: all in scope, but those that were left out.
+fn present(ctx: &StepCtx, params: &Params) -> Vec<AgentAddr> {
+    let is_out = |agent: &AgentAddr| {
+        let informed = ctx.inputs_of(INFORM).find(|input| input.agent == *agent);
+        let informed = informed.and_then(|input| serde_json::from_value::<Informed>(input.data.clone()).ok());
+        informed.is_some_and(|informed| informed.sub_dag.is_none())
+    };
+    params.agents.iter().copied().filter(|agent| !is_out(agent)).collect()
+}
+
+const INFORM: &str = "handshake.inform";
 
 /// `Inform all agents …`, once per agent: its part exists under its lock. PREPARE is keyed by this DAG's id.
 #[derive(Debug)]
@@ -185,15 +238,26 @@ struct Inform(Ports);
 
 impl Step for Inform {
     fn spec(&self) -> StepSpec {
-        spec("handshake.inform", "CX", READY_LIMIT * 2)
+        spec(INFORM, "CX", READY_LIMIT * 4)
     }
 
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
             let params: Params = ctx.params()?;
-            let sub_dag = prepare(&self.0, ctx, &params, ctx.agent, 0).await?;
-            let shown = json!({ "sub_dags": { ctx.agent.to_string(): sub_dag } });
-            Outcome::shown(Informed { sub_dag }, shown)
+            if params.agents.first() == Some(&ctx.agent) {
+                params.remarks.iter().for_each(|remark| ctx.warn(remark));
+            }
+            match prepare(&self.0, ctx, &params, ctx.agent, 0).await {
+                Ok(made) => {
+                    let shown = json!({ "sub_dags": { ctx.agent.to_string(): made.sub_dag } });
+                    Outcome::shown(Informed { sub_dag: Some(made.sub_dag) }, shown)
+                }
+                Err(error) if params.is_emergency && is_unknown(&error) && !ctx.token.is_cancelled() => {
+                    ctx.warn(&format!("{} is left out: {error}", ctx.agent));
+                    Outcome::with(Informed { sub_dag: None })
+                }
+                Err(error) => Err(error),
+            }
         })
     }
 }
@@ -210,23 +274,33 @@ impl Step for Ready {
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
             let params: Params = ctx.params()?;
-            let _held = self.0.keeper.hold(&ctx.dag_ref, &params.agents);
-            let looks = each(&params.agents, |agent| Box::pin(prepared(&self.0, ctx, agent))).await;
-            all(ctx, looks, "is ready", Code::SubDagsNotReady)
+            let agents = present(ctx, &params);
+            if agents.is_empty() {
+                return Err(Error::new(Code::SubDagsNotCreated, "no agent in scope was reached; nothing was done"));
+            }
+            let _held = self.0.keeper.hold(&ctx.dag_ref, &agents);
+            let looks = each(&agents, |agent| Box::pin(prepared(&self.0, ctx, agent))).await;
+            let bad = told(ctx, looks, "is ready");
+            if bad.is_empty() { Outcome::done() } else { Err(all_of(Code::SubDagsNotReady, &bad)) }
         })
     }
 }
 
-/// Every agent's answer in the record; success when all are good.
-fn all(ctx: &StepCtx, answers: Vec<(AgentAddr, Result<()>)>, good: &str, code: Code) -> Result<Outcome> {
+/// Every agent's good answer in the record; the others.
+fn told(ctx: &StepCtx, answers: Vec<(AgentAddr, Result<()>)>, good: &str) -> Vec<(AgentAddr, Error)> {
     let mut bad = Vec::new();
     for (agent, answer) in answers {
         match answer {
             Ok(()) => ctx.info(&format!("{agent} {good}")),
-            Err(error) => bad.push(format!("{agent}: {error}")),
+            Err(error) => bad.push((agent, error)),
         }
     }
-    if bad.is_empty() { Outcome::done() } else { Err(Error::new(code, bad.join("; "))) }
+    bad
+}
+
+fn all_of(code: Code, bad: &[(AgentAddr, Error)]) -> Error {
+    let texts: Vec<_> = bad.iter().map(|(agent, error)| format!("{agent}: {error}")).collect();
+    Error::new(code, texts.join("; "))
 }
 
 fn ended_early(view: &PeerView) -> Error {
@@ -248,22 +322,33 @@ impl Step for Advance {
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
             let params: Params = ctx.params()?;
-            let _held = self.0.keeper.hold(&ctx.dag_ref, &params.agents);
-            let gos = each(&params.agents, |agent| Box::pin(self.go(ctx, &params, agent))).await;
-            all(ctx, gos, "was told to go", Code::SubDagsNotAdvanced)
+            let agents = present(ctx, &params);
+            let _held = self.0.keeper.hold(&ctx.dag_ref, &agents);
+            let gos = each(&agents, |agent| Box::pin(self.go(ctx, &params, agent))).await;
+            let bad = told(ctx, gos, "was told to go");
+            let is_committed = bad.len() < agents.len();
+            if bad.is_empty() || is_committed && bad.iter().all(|(_, error)| is_unknown(error)) {
+                for (agent, error) in bad {
+                    ctx.warn(&format!("it is not known whether {agent} was told to go: {error}"));
+                }
+                return Outcome::done();
+            }
+            Err(all_of(Code::SubDagsNotAdvanced, &bad))
         })
     }
 }
 
 impl Advance {
     async fn go(&self, ctx: &StepCtx, params: &Params, agent: AgentAddr) -> Result<()> {
-        let view = self.0.peers.watch(agent, &ctx.dag_ref, EventId(0), Duration::ZERO).await?;
-        if view.progressed == Progressed::Released {
-            prepare(&self.0, ctx, params, agent, ctx.attempt).await?;
-            prepared(&self.0, ctx, agent).await?;
+        let (ports, key) = (&self.0, PartKey::of(&ctx.dag_ref));
+        let limit = ports.limits.silence;
+        let look = surely(limit, || ports.peers.watch(agent, &key, EventId(0), Duration::ZERO));
+        if ctx.waiting(look).await?.progressed == Progressed::Released {
+            prepare(ports, ctx, params, agent, ctx.attempt).await?;
+            prepared(ports, ctx, agent).await?;
         }
         crash::point(Point::BeforePeer);
-        self.0.peers.go(agent, &ctx.dag_ref).await
+        ctx.waiting(surely(limit, || ports.peers.go(agent, &key))).await
     }
 }
 
@@ -286,13 +371,20 @@ impl Step for Wait {
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
             let params: Params = ctx.params()?;
-            let _held = self.0.keeper.hold(&ctx.dag_ref, &params.agents);
+            let agents = present(ctx, &params);
+            if !agents.contains(&ctx.agent) {
+                ctx.info("was left out");
+                return Outcome::done();
+            }
+            let _held = self.0.keeper.hold(&ctx.dag_ref, &agents);
             let mut since = ctx.note::<Copied>().map_or(EventId(0), |copied| copied.until);
             let mut view = self.look(ctx, since, Duration::ZERO).await?;
             loop {
-                copy_lines(ctx, &view);
+                copy_lines(ctx, ctx.agent, &view);
                 match view.progressed {
-                    Progressed::Preparing | Progressed::Prepared | Progressed::Running => {}
+                    Progressed::Preparing | Progressed::Running => {}
+                    // The go did not reach it when it was sent; it would wait for it as long as we look.
+                    Progressed::Prepared => self.go_again(ctx).await?,
                     Progressed::Done => return Outcome::done(),
                     Progressed::Failed => return Err(part_failed(ctx.agent, &view)),
                     Progressed::Released => {
@@ -313,20 +405,28 @@ impl Step for Wait {
 }
 
 impl Wait {
+    async fn go_again(&self, ctx: &StepCtx) -> Result<()> {
+        let (ports, key) = (&self.0, PartKey::of(&ctx.dag_ref));
+        let told = surely(ports.limits.silence, || ports.peers.go(ctx.agent, &key));
+        ctx.waiting(told).await.map_err(|error| lost(ports, ctx.agent, error))
+    }
+
     async fn look(&self, ctx: &StepCtx, since: EventId, wait: Duration) -> Result<PeerView> {
-        ctx.waiting(self.0.peers.watch(ctx.agent, &ctx.dag_ref, since, wait)).await
+        let (ports, key) = (&self.0, PartKey::of(&ctx.dag_ref));
+        let look = surely(ports.limits.silence, || ports.peers.watch(ctx.agent, &key, since, wait));
+        ctx.waiting(look).await.map_err(|error| lost(ports, ctx.agent, error))
     }
 }
 
 /// Host by host what happened, in the main DAG's own record; errors come last, with this step's own.
-fn copy_lines(ctx: &StepCtx, view: &PeerView) {
+pub(super) fn copy_lines(ctx: &StepCtx, agent: AgentAddr, view: &PeerView) {
     for line in view.lines.iter().filter(|line| line.level != Level::Error) {
-        ctx.log(line.level, format!("{}: {}", ctx.agent, line.text));
+        ctx.log(line.level, format!("{agent}: {}", line.text));
     }
 }
 
 /// The agent's failure as it was: its code, its text, its facts.
-fn part_failed(agent: AgentAddr, view: &PeerView) -> Error {
+pub(super) fn part_failed(agent: AgentAddr, view: &PeerView) -> Error {
     let Some(failure) = &view.failure else {
         return Error::new(Code::SubDagsNotSucceeded, format!("{agent}: its task {} failed", view.sub_dag));
     };
@@ -352,9 +452,11 @@ impl Step for End {
         Box::pin(async move {
             let params: Params = ctx.params()?;
             crash::point(Point::BeforePeer);
-            for (agent, result) in
-                each(&params.agents, |agent| self.0.peers.end(agent, &ctx.dag_ref, RELEASER)).await
-            {
+            let key = PartKey::of(&ctx.dag_ref);
+            let present = present(ctx, &params);
+            // Also those that were left out: PREPARE may have reached them although its answer did not come back.
+            let ends = each(&params.agents, |agent| Box::pin(self.end(&key, agent, present.contains(&agent)))).await;
+            for (agent, result) in ends {
                 match result {
                     Ok(true) => ctx.info(&format!("{agent} is released")),
                     Ok(false) => ctx.info(&format!("{agent} holds nothing for this task")),
@@ -366,7 +468,27 @@ impl Step for End {
                     }
                 }
             }
-            Outcome::done()
+            let left_out: Vec<_> = params.agents.iter().filter(|agent| !present.contains(agent)).collect();
+            if ctx.is_failing || left_out.is_empty() {
+                return Outcome::done();
+            }
+            let left_out: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+            let text = format!(
+                "what could be reached has done its part; not reached, and left out: {}. Repeat it when they are back",
+                left_out.join(", ")
+            );
+            Err(Error::new(Code::SubDagsNotSucceeded, text))
         })
+    }
+}
+
+impl End {
+    /// One that was not reached before is not waited for again.
+    async fn end(&self, key: &PartKey, agent: AgentAddr, is_present: bool) -> Result<bool> {
+        let peers = &self.0.peers;
+        if is_present {
+            return surely(END_LIMIT, || peers.end(agent, key, RELEASER)).await;
+        }
+        peers.end(agent, key, RELEASER).await
     }
 }

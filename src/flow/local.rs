@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::ports::Operation;
+use super::peers::Operation;
 use crate::engine::Template;
 use crate::model::AgentAddr;
 
@@ -24,6 +24,6 @@ pub fn template(own: AgentAddr, params: &Params) -> Template {
             .then("server.check", "Check ob process and config", own)
             .then("server.start", "Start observer", own)
             .then("server.serve", "Get connection of observer", own),
-        Operation::Stop { .. } => new("Stop local observer").then("server.stop", "Stop observer", own),
+        _ => new("Stop local observer").then("server.stop", "Stop observer", own),
     }
 }

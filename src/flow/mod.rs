@@ -2,6 +2,7 @@
 //!
 //! Purpose: what a start or an init *is*, as nodes that look before they act. `handshake` is the coordinator's side of
 //! an operation over agents, `participant` the side of each agent in scope; both are the same on one host and on many.
+//! `peers` are the messages between them.
 //!
 //! Invariant: every step can be run again from any point where it was interrupted, and says in its comment why.
 //!
@@ -10,15 +11,20 @@
 
 pub mod catalog;
 pub mod handshake;
+pub mod bootstrap;
 pub mod init;
-pub mod join;
 pub mod local;
+pub mod member;
+mod part;
 pub mod participant;
+pub mod peers;
 pub mod ports;
+mod remote;
 pub mod server;
 pub mod settings;
 pub mod start;
 pub mod stop;
+pub mod zones;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,28 +1,27 @@
 //! An agent's own part in an operation: a sub-DAG under its maintenance lock, prepared, told to go, watched, ended.
 //!
-//! Purpose: the receiving side of `handshake`. On one host the coordinator calls it directly; other agents reach it
-//! through their requests.
+//! Purpose: the receiving side of `handshake` and of `remote`. On one host the coordinator calls it directly; other agents
+//! reach it through their messages. What a part does is `part`.
 //!
-//! Invariant: at most one sub-DAG per main DAG, whatever is repeated (W18); it executes only after a go of its own
-//! main DAG was recorded (W36); whatever happens to the coordinator, the lock is free again at the latest when the
-//! lease ends (W19).
+//! Invariant: at most one sub-DAG per part, whatever is repeated (W18); it executes only after a go of its own main DAG was
+//! recorded (W36); whatever happens to the coordinator, the lock is free again at the latest when the lease ends (W19).
+//!
+//! Two coordinators that want the same agents at once: one of them wins, because of two whose parts are only prepared the
+//! one with the lower id waits for the other to withdraw, and the other is refused at once (W41).
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::ports::{Operation, PeerLine, PeerView, Peers, Prepare, Progress, Progressed};
+use super::part;
+use super::peers::{Ask, HeldBy, PartKey, PeerLine, PeerView, Prepare, Prepared, Progressed};
 use crate::clock::Clock;
 use crate::engine::event::Failure;
 use crate::engine::port::{Archive, Holder, JournalError, Level, RequestKey, Stamp};
 use crate::engine::run::ENGINE;
-use crate::engine::{
-    Caps, DagState, Handle, NodeState, Operator, Outcome, Registry, Snapshot, Step, StepCtx, StepSpec,
-    Submission, SubmitError, Template,
-};
+use crate::engine::{DagState, Handle, NodeState, Operator, Snapshot, SubTaskState, Submission, SubmitError};
 use crate::error::{Code, Error, Result};
 use crate::model::{AgentAddr, DagId, EventId, GenericId};
 
@@ -33,84 +32,14 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// What ending somebody's part may take: the grace of a cancelled step and the commits around it.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
+/// How long a competitor that has to withdraw is waited for.
+const CONTEST_LIMIT: Duration = Duration::from_secs(3);
+
 /// Signal of the coordinator.
-const GO: &str = "go";
+pub(super) const GO: &str = "go";
 
 /// Lines handed over in one look.
 const LINES_MAX: u32 = 1_000;
-
-pub(super) fn register(registry: &mut Registry) {
-    registry.add(Begin);
-    registry.add(Rest);
-}
-
-/// The sub-DAG of an operation; names and numbers of nodes as v1 clients know them (`task-engine.md` §7.1).
-pub(super) fn template(own: AgentAddr, request: &Prepare) -> Template {
-    let params = json!(request);
-    let lease = Some(LEASE.as_secs());
-    let name = match request.operation {
-        Operation::Start => "Start observer",
-        Operation::Stop { .. } => "Stop observer",
-    };
-    let begun = Template::new("participant", name, params)
-        .locked(lease)
-        .coordinated_by(&request.main_dag)
-        .then("participant.begin", "Start preparations", own);
-    let acting = match request.operation {
-        Operation::Start => begun
-            .then("server.check", "Check ob process and config", own)
-            .then("server.start", "Start observer", own)
-            .then("server.serve", "Execute start observer sql", own),
-        Operation::Stop { .. } => begun.then("server.stop", "Stop observer", own),
-    };
-    acting.then("participant.rest", "Wait for task to end", own)
-}
-
-/// `Start preparations`: waits for the go. Looks only, so it may run any number of times.
-#[derive(Debug)]
-struct Begin;
-
-impl Step for Begin {
-    fn spec(&self) -> StepSpec {
-        StepSpec { key: "participant.begin", caps: Caps::of("CPXT"), deadline: Duration::from_secs(60) }
-    }
-
-    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
-        Box::pin(async move {
-            let main = ctx.main_dag().unwrap_or_default();
-            if ctx.has_signal(GO) {
-                ctx.info(&format!("told to go by task {main}"));
-                return Outcome::done();
-            }
-            ctx.info(&format!(
-                "prepared; waiting for task {main}, at most {} s without a word",
-                LEASE.as_secs()
-            ));
-            Ok(Outcome::Wait)
-        })
-    }
-
-    fn undo<'a>(&'a self, _: &'a StepCtx) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
-    }
-}
-
-/// `Wait for task to end`: the part is done; the coordinator takes the outcome and ends it.
-#[derive(Debug)]
-struct Rest;
-
-impl Step for Rest {
-    fn spec(&self) -> StepSpec {
-        StepSpec { key: "participant.rest", caps: Caps::of("CPX"), deadline: Duration::from_secs(60) }
-    }
-
-    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
-        Box::pin(async move {
-            ctx.info("done; waiting to be ended");
-            Ok(Outcome::Wait)
-        })
-    }
-}
 
 /// The participant of one agent.
 #[derive(Clone, Debug)]
@@ -141,43 +70,81 @@ impl Participant {
         GenericId::agent(self.own, dag.0).to_string()
     }
 
-    /// See [`Peers::prepare`].
-    ///
-    /// # Errors
-    /// See there.
-    pub async fn prepare(&self, request: &Prepare) -> Result<String> {
-        if let Some(dag) = self.find(&request.main_dag).await? {
+    /// Answers the messages that are about parts; `None` for the others.
+    pub async fn answer(&self, ask: &Ask) -> Option<Result<Value>> {
+        let nothing = |done: Result<()>| done.map(|()| Value::Null);
+        Some(match ask {
+            Ask::Prepare(request) => self.prepare(request).await.map(|made| json!(made)),
+            Ask::Go { key } => nothing(self.go(key).await),
+            Ask::Watch { key, since, wait_millis } => {
+                let view = self.watch(key, *since, Duration::from_millis(*wait_millis)).await;
+                view.map(|view| json!(view))
+            }
+            Ask::Renew { key } => nothing(self.renew(key).await),
+            Ask::End { key, actor } => self.end(key, actor).await.map(|was| json!(was)),
+            Ask::Revoke { main_dag, actor } => nothing(self.revoke(main_dag, actor).await),
+            Ask::Facts
+            | Ask::Preflight { .. }
+            | Ask::Sql { .. }
+            | Ask::RootPassword { .. }
+            | Ask::Leave { .. }
+            | Ask::CheckPassword { .. } => return None,
+        })
+    }
+
+    async fn prepare(&self, request: &Prepare) -> Result<Prepared> {
+        let mut made = Prepared { sub_dag: String::new(), pushed_aside: Vec::new() };
+        if let Some(dag) = self.find(&request.key).await? {
             let known = self.engine().load(dag).await?;
-            let round =
-                serde_json::from_value::<Prepare>(known.definition.params.clone()).map_or(0, |p| p.round);
-            if !known.state.is_final() || round >= request.round {
-                return Ok(self.reference(dag));
+            let is_live = !known.state.is_final() && (known.state != DagState::Failed || known.holds_lock);
+            if is_live || request_of(&known).is_some_and(|known| known.round >= request.round) {
+                made.sub_dag = self.reference(dag);
+                return Ok(made);
             }
         }
-        match self.submit(request).await {
+        let snapshot = match self.submit(request).await {
             Err(SubmitError::Journal(JournalError::LockHeld(holder))) => {
-                if !self.may_push_aside(&holder, &request.force) {
-                    return Err(self.held(&holder));
+                if self.may_push_aside(&holder, &request.force) {
+                    self.push_aside(&holder, request).await?;
+                    made.pushed_aside.extend(holder.main_dag.clone());
+                } else if !self.withdraws(&holder, request).await? {
+                    return Err(self.held(&holder).await);
                 }
-                self.push_aside(&holder, request).await?;
-                let made = self.submit(request).await;
-                made.map_err(|error| match error {
-                    SubmitError::Journal(JournalError::LockHeld(holder)) => self.held(&holder),
-                    other @ (SubmitError::Template(_) | SubmitError::Journal(_)) => other.into(),
-                })
+                match self.submit(request).await {
+                    Err(SubmitError::Journal(JournalError::LockHeld(holder))) => {
+                        return Err(self.held(&holder).await);
+                    }
+                    other => other?,
+                }
             }
-            other => other.map_err(Error::from),
-        }
-        .map(|snapshot| self.reference(snapshot.id))
+            other => other?,
+        };
+        made.sub_dag = self.reference(snapshot.id);
+        Ok(made)
     }
 
     async fn submit(&self, request: &Prepare) -> std::result::Result<Snapshot, SubmitError> {
         let fingerprint = json!({ "operation": request.operation }).to_string();
-        let key = format!("prepare:{}:{}", request.main_dag, request.round);
-        let key = Some(RequestKey { key, fingerprint });
+        let PartKey { main_dag, part } = &request.key;
+        let key = Some(RequestKey { key: format!("prepare:{main_dag}:{part}:{}", request.round), fingerprint });
         let submission =
-            Submission { template: template(self.own, request), actor: request.actor.clone(), key };
+            Submission { template: part::template(self.own, request), actor: request.actor.clone(), key };
         self.engine().submit(submission).await
+    }
+
+    /// The holder is a competitor that is only prepared, comes after this request in the order of ids, and has withdrawn.
+    async fn withdraws(&self, holder: &Holder, request: &Prepare) -> Result<bool> {
+        let id = |text: &str| text.parse::<GenericId>().ok();
+        let theirs = holder.main_dag.as_deref().and_then(id);
+        let is_after = theirs.zip(id(&request.key.main_dag)).is_some_and(|(theirs, ours)| ours < theirs);
+        if !is_after || !is_prepared(&self.engine().load(holder.dag).await?) {
+            return Ok(false);
+        }
+        let gone = self.engine().until(holder.dag, |known| !known.holds_lock || known.has_signal(GO));
+        match tokio::time::timeout(CONTEST_LIMIT, gone).await {
+            Ok(known) => Ok(!known?.holds_lock),
+            Err(_) => Ok(false),
+        }
     }
 
     /// Whether the holder is named among the ids, by its own or its main DAG's.
@@ -192,7 +159,7 @@ impl Participant {
     }
 
     /// Who holds the lock, for people in the text and for programs in the data (W20).
-    pub fn held(&self, holder: &Holder) -> Error {
+    pub async fn held(&self, holder: &Holder) -> Error {
         let id = self.name_of(holder);
         let text = format!(
             "{} is busy with task [{id}:{}] since {}; wait for it to end, or name {id} in forcePassDag to cancel and pass it",
@@ -200,13 +167,38 @@ impl Participant {
             holder.name,
             crate::model::on_wire(holder.since)
         );
-        let data = json!({
-            "genecric_id": "",
-            "expected_stage": 0,
-            "id": [id],
-            "holder": { "id": id, "sub_dag": self.reference(holder.dag), "name": holder.name, "since": holder.since },
-        });
+        let held_by = self.held_by(holder).await;
+        let data = json!({ "genecric_id": "", "expected_stage": 0, "id": [id], "holder": held_by });
         Error::new(Code::UnderMaintenanceDag, text).with_data(data)
+    }
+
+    /// The same as facts. What its step does is left open where that cannot be read now.
+    pub async fn held_by(&self, holder: &Holder) -> HeldBy {
+        let known = self.archive.dag(holder.dag, true).await.ok().flatten();
+        let mut held = HeldBy {
+            id: self.name_of(holder),
+            sub_dag: self.reference(holder.dag),
+            name: holder.name.clone(),
+            since: holder.since,
+            is_prepared: false,
+            doing: String::new(),
+            until: None,
+            actor: String::new(),
+        };
+        let Some(known) = known else { return held };
+        let snapshot = &known.snapshot;
+        held.is_prepared = is_prepared(snapshot);
+        held.actor = request_of(snapshot).map(|request| request.actor).unwrap_or_default();
+        let current = snapshot.sub_tasks().find(|(_, sub)| sub.state.is_active() || sub.state == SubTaskState::Waiting);
+        let failed = || snapshot.sub_tasks().find(|(_, sub)| sub.state == SubTaskState::Failed);
+        if let Some((at, sub)) = current.or_else(failed) {
+            let node = snapshot.definition_of(at.node);
+            let said = known.logs.iter().rev().find(|line| line.sub_task == sub.id);
+            held.doing = said.map_or_else(|| node.name.clone(), |line| format!("{}: {}", node.name, line.text));
+            let limit = Duration::from_secs(node.deadline_secs);
+            held.until = sub.started_at.filter(|_| sub.state.is_active()).and_then(|began| began.checked_add(limit).ok());
+        }
+        held
     }
 
     /// `forcePassDag`: ends the holder, its main DAG first so that nothing of it goes on (W43), and records who did it.
@@ -214,7 +206,7 @@ impl Participant {
         let holder_ref = self.reference(holder.dag);
         let body = json!({
             "action": "forcePassDag",
-            "for": request.main_dag,
+            "for": request.key.main_dag,
             "pushes_aside": { "main_dag": holder.main_dag, "dag": holder_ref, "name": holder.name, "since": holder.since },
         });
         let stamp = Stamp { at: self.clock.now(), actor: request.actor.clone() };
@@ -245,6 +237,18 @@ impl Participant {
         })
     }
 
+    /// Cancels a main DAG of ours that was pushed aside on another agent; what it holds elsewhere it releases itself.
+    async fn revoke(&self, main_dag: &str, actor: &str) -> Result<()> {
+        let id = main_dag.parse::<GenericId>().ok().filter(|id| id.owner() == Some(self.own));
+        let Some(id) = id else {
+            return Err(Error::new(Code::TaskNotFound, format!("task {main_dag} is not one of {}", self.own)));
+        };
+        match self.cancel_and_settle(DagId(id.number), actor).await {
+            Err(error) if error.code == Code::TaskNotFound => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
     /// Ends a lock holder: cancelled if it runs, passed if it rests. Ended already is success.
     async fn finish(&self, dag: DagId, actor: &str) -> Result<()> {
         let rest = self.cancel_and_settle(dag, actor).await?;
@@ -258,32 +262,27 @@ impl Participant {
         }
     }
 
-    async fn find(&self, main_dag: &str) -> Result<Option<DagId>> {
-        self.archive.coordinated_by(main_dag).await
+    async fn find(&self, key: &PartKey) -> Result<Option<DagId>> {
+        let Some(dag) = self.archive.coordinated_by(&key.main_dag).await? else { return Ok(None) };
+        let known = self.engine().load(dag).await?;
+        Ok(request_of(&known).is_some_and(|request| request.key == *key).then_some(dag))
     }
 
-    async fn found(&self, main_dag: &str) -> Result<DagId> {
-        let found = self.find(main_dag).await?;
-        found.ok_or_else(|| {
-            Error::new(Code::TaskNotFound, format!("{} has prepared nothing for task {main_dag}", self.own))
+    async fn found(&self, key: &PartKey) -> Result<DagId> {
+        self.find(key).await?.ok_or_else(|| {
+            let text = format!("{} has prepared nothing for task {}", self.own, key.main_dag);
+            Error::new(Code::TaskNotFound, text)
         })
     }
 
-    /// See [`Peers::go`].
-    ///
-    /// # Errors
-    /// See there.
-    pub async fn go(&self, main_dag: &str) -> Result<()> {
-        let dag = self.found(main_dag).await?;
-        self.engine().signal(dag, GO, format!("task {main_dag}")).await
+    /// A part that was released has no go any more: its coordinator prepares it anew.
+    async fn go(&self, key: &PartKey) -> Result<()> {
+        let dag = self.found(key).await?;
+        self.engine().signal(dag, GO, format!("task {}", key.main_dag)).await
     }
 
-    /// See [`Peers::watch`].
-    ///
-    /// # Errors
-    /// See there.
-    pub async fn watch(&self, main_dag: &str, since: EventId, wait: Duration) -> Result<PeerView> {
-        let dag = self.found(main_dag).await?;
+    async fn watch(&self, key: &PartKey, since: EventId, wait: Duration) -> Result<PeerView> {
+        let dag = self.found(key).await?;
         self.engine().renew(dag);
         let mut feed = self.archive.feed();
         let deadline = tokio::time::sleep(wait);
@@ -295,6 +294,7 @@ impl Participant {
             }
             loop {
                 tokio::select! {
+                    biased;
                     () = &mut deadline => return Ok(view),
                     record = feed.recv() => match record {
                         Ok(record) if record.dag == Some(dag) => break,
@@ -323,22 +323,14 @@ impl Participant {
         })
     }
 
-    /// See [`Peers::renew`].
-    ///
-    /// # Errors
-    /// See there.
-    pub async fn renew(&self, main_dag: &str) -> Result<()> {
-        let dag = self.found(main_dag).await?;
+    async fn renew(&self, key: &PartKey) -> Result<()> {
+        let dag = self.found(key).await?;
         self.engine().renew(dag);
         Ok(())
     }
 
-    /// See [`Peers::end`].
-    ///
-    /// # Errors
-    /// See there.
-    pub async fn end(&self, main_dag: &str, actor: &str) -> Result<bool> {
-        let Some(dag) = self.find(main_dag).await? else { return Ok(false) };
+    async fn end(&self, key: &PartKey, actor: &str) -> Result<bool> {
+        let Some(dag) = self.find(key).await? else { return Ok(false) };
         self.finish(dag, actor).await?;
         Ok(true)
     }
@@ -349,16 +341,30 @@ fn line(body: &Value) -> Option<PeerLine> {
     Some(PeerLine { level, text: body.get("text")?.as_str()?.to_owned() })
 }
 
+/// What the part was made for.
+fn request_of(snapshot: &Snapshot) -> Option<Prepare> {
+    serde_json::from_value(snapshot.definition.params.clone()).ok()
+}
+
+/// Holds its lock, or is about to, and was not told to go.
+fn is_prepared(snapshot: &Snapshot) -> bool {
+    let waits = part::waits_for_go(snapshot) && !snapshot.state.is_final() && !snapshot.has_signal(GO);
+    waits && snapshot.state != DagState::Failed
+}
+
 /// What an outsider may know of a sub-DAG. Decided by stage and outcome together, never by FAILED alone (W1).
 fn progressed(snapshot: &Snapshot) -> Progressed {
+    let waits_for_go = part::waits_for_go(snapshot);
     match snapshot.state {
-        DagState::Ready | DagState::Running | DagState::Cancelling if snapshot.has_signal(GO) => {
+        DagState::Ready | DagState::Running | DagState::Cancelling if !waits_for_go || snapshot.has_signal(GO) => {
             Progressed::Running
         }
         DagState::Ready | DagState::Running | DagState::Cancelling => Progressed::Preparing,
         DagState::Waiting if snapshot.nodes[0].state() == NodeState::Waiting => Progressed::Prepared,
         DagState::Waiting => Progressed::Done,
         DagState::Failed => Progressed::Failed,
+        // What acts at once is over when it has ended well.
+        DagState::Succeeded if !waits_for_go => Progressed::Done,
         DagState::Succeeded | DagState::RolledBack | DagState::Passed => Progressed::Released,
     }
 }
@@ -373,50 +379,6 @@ fn failure(snapshot: &Snapshot) -> Option<Failure> {
             diagnosis: None,
         })
     })
-}
-
-/// [`Peers`] of an agent that is alone: the only peer is itself.
-#[derive(Clone, Debug)]
-pub struct OnlySelf(pub Participant);
-
-impl OnlySelf {
-    fn check(&self, agent: AgentAddr) -> Result<&Participant> {
-        if agent == self.0.own {
-            return Ok(&self.0);
-        }
-        Err(Error::new(
-            Code::AgentNotExist,
-            format!("{agent} is no member of this cluster; {} is", self.0.own),
-        ))
-    }
-}
-
-impl Peers for OnlySelf {
-    fn prepare<'a>(&'a self, agent: AgentAddr, request: &'a Prepare) -> BoxFuture<'a, Result<String>> {
-        Box::pin(async move { self.check(agent)?.prepare(request).await })
-    }
-
-    fn go<'a>(&'a self, agent: AgentAddr, main_dag: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.check(agent)?.go(main_dag).await })
-    }
-
-    fn watch<'a>(
-        &'a self,
-        agent: AgentAddr,
-        main_dag: &'a str,
-        since: EventId,
-        wait: Duration,
-    ) -> BoxFuture<'a, Result<PeerView>> {
-        Box::pin(async move { self.check(agent)?.watch(main_dag, since, wait).await })
-    }
-
-    fn renew<'a>(&'a self, agent: AgentAddr, main_dag: &'a str) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.check(agent)?.renew(main_dag).await })
-    }
-
-    fn end<'a>(&'a self, agent: AgentAddr, main_dag: &'a str, actor: &'a str) -> BoxFuture<'a, Result<bool>> {
-        Box::pin(async move { self.check(agent)?.end(main_dag, actor).await })
-    }
 }
 
 /// The actor of what the engine does to end its own parts.

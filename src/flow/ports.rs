@@ -12,10 +12,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::event::Failure;
-use crate::engine::port::Level;
+use crate::cluster::{ClusterView, Members};
 use crate::error::Result;
-use crate::model::{AgentAddr, EventId, Exit, Finding, Launch, Password, ServerProcess, StopHow, StopReport};
+use crate::model::{Exit, Finding, Launch, Member, Password, ServerAddr, ServerProcess, StopReport, StopHow, ZoneName};
 
 /// Where a port says what it is waiting for. Lines go to the task's log.
 pub trait Progress: Send + Sync {
@@ -177,100 +176,83 @@ pub trait Sealer: Send + Sync + Debug {
     fn open(&self, purpose: &str, sealed: &str) -> Result<Password>;
 }
 
-/// What a coordinator asks of an agent in scope. Keyed by the main DAG: repeated, it finds what it made (W18).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prepare {
-    /// Generic id of the coordinating DAG.
-    pub main_dag: String,
-    pub main_name: String,
-    /// Grows when a part that was released has to be prepared again, after a retry of the main DAG.
-    pub round: u32,
-    pub operation: Operation,
-    /// Main DAGs that may be pushed aside.
-    pub force: Vec<String>,
-    /// Who asked for the operation.
-    pub actor: String,
-}
-
-/// What the agent does with its own server once it is told to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Operation {
-    Start,
-    Stop { how: StopHow },
-}
-
-/// How far an agent's part has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Progressed {
-    Preparing,
-    /// Holds its lock and waits for the go.
-    Prepared,
-    Running,
-    /// Did its part and waits for the end.
-    Done,
-    Failed,
-    /// Released: ended by the coordinator, an operator or its lease.
-    Released,
-}
-
-/// A line of the agent's own record, for the coordinator's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerLine {
-    pub level: Level,
-    pub text: String,
-}
-
-/// One look at an agent's part.
+/// A statement about the whole cluster, for whichever server answers. Each looks first whether its goal is true already, and
+/// again when the answer to a change was lost; so each may be repeated, and sent to another agent's server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PeerView {
-    /// Generic id of the agent's sub-DAG.
-    pub sub_dag: String,
-    pub progressed: Progressed,
-    /// Pass it to the next look to be answered when something has changed since.
-    pub version: EventId,
-    /// What was recorded since the version that was passed.
-    pub lines: Vec<PeerLine>,
-    pub failure: Option<Failure>,
+#[serde(rename_all = "snake_case", tag = "act")]
+pub enum SqlAct {
+    /// Servers, zones, log streams and tenants, as one connection reads them.
+    View,
+    /// `ALTER SYSTEM START SERVER`
+    StartServer { server: ServerAddr },
+    /// `ALTER SYSTEM STOP SERVER`; returns when no leader is left there.
+    StopServer { server: ServerAddr },
+    /// `ALTER SYSTEM START ZONE`
+    StartZone { zone: ZoneName },
+    /// `ALTER SYSTEM STOP ZONE`
+    StopZone { zone: ZoneName },
+    /// `ALTER SYSTEM MINOR FREEZE SERVER = (…)`, then waits until every log stream there has its checkpoint past the moment
+    /// before it (W32).
+    Freeze { servers: Vec<ServerAddr> },
+    /// `ALTER SYSTEM BOOTSTRAP`, unless that has happened; then `ADD SERVER` for each that is missing.
+    Bootstrap { first: Vec<(ZoneName, ServerAddr)>, others: Vec<(ZoneName, ServerAddr)> },
+    /// Schema `ocs` with its tables.
+    MakeTables,
+    /// Rows of `ocs.all_agent`: these are written, others are left.
+    SaveMembers { members: Vec<Member> },
+    /// A row of `ocs.all_agent` goes.
+    ForgetMember { member: Member },
+    /// All rows of `ocs.all_agent`.
+    ReadMembers,
+    /// The user that obproxy asks as.
+    MakeProxyUser { password: Handed },
+    /// `ALTER SYSTEM LOAD MODULE DATA MODULE = timezone`
+    LoadTimeZones,
 }
 
-/// The agents that take part, ourselves included.
+/// What a statement gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SqlAnswer {
+    Done,
+    View(Box<ClusterView>),
+    Members(Members),
+}
+
+/// A password that is handed to somebody who is trusted with it: inside a sealed message, nowhere else.
+#[derive(Clone, Debug, Default)]
+pub struct Handed(pub Password);
+
+impl PartialEq for Handed {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose() == other.0.expose()
+    }
+}
+
+impl Serialize for Handed {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.serialize_str(self.0.expose())
+    }
+}
+
+impl<'de> Deserialize<'de> for Handed {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        Password::deserialize(from).map(Self)
+    }
+}
+
+/// SQL about the cluster, through the local server, as `root` of the sys tenant.
 ///
-/// Laws: every call is idempotent by the main DAG's id. An `Err` with a code of its own is a refusal: it was
-/// understood and nothing was done. `Agent.RPC.RequestFailed` means not known: ask again.
-pub trait Peers: Send + Sync + Debug {
-    /// Creates the sub-DAG under the agent's maintenance lock. Returns its generic id.
-    ///
+/// Laws: an `Err` of `MySQL.Error` is the database's own refusal, and nothing was done; every other means that nobody
+/// answered here, and another server may.
+pub trait ClusterSql: Send + Sync + Debug {
     /// # Errors
-    /// `Agent.UnderMaintenanceDag` naming the holder, in text and `data`.
-    fn prepare<'a>(&'a self, agent: AgentAddr, request: &'a Prepare) -> BoxFuture<'a, Result<String>>;
-
-    /// # Errors
-    /// When nothing is prepared there for this main DAG.
-    fn go<'a>(&'a self, agent: AgentAddr, main_dag: &'a str) -> BoxFuture<'a, Result<()>>;
-
-    /// Answers when something has changed since `since`, or after `wait`. Renews the lease.
-    ///
-    /// # Errors
-    /// When nothing is prepared there for this main DAG.
-    fn watch<'a>(
+    /// See the laws.
+    fn act<'a>(
         &'a self,
-        agent: AgentAddr,
-        main_dag: &'a str,
-        since: EventId,
-        wait: Duration,
-    ) -> BoxFuture<'a, Result<PeerView>>;
-
-    /// The coordinator is alive: the lease begins anew.
-    ///
-    /// # Errors
-    /// When nothing is prepared there for this main DAG.
-    fn renew<'a>(&'a self, agent: AgentAddr, main_dag: &'a str) -> BoxFuture<'a, Result<()>>;
-
-    /// Ends the agent's part and frees its lock; cancels it first if it still runs. True when there was one.
-    ///
-    /// # Errors
-    /// `Task.Dag.CancelTimeout` when its code does not stop.
-    fn end<'a>(&'a self, agent: AgentAddr, main_dag: &'a str, actor: &'a str) -> BoxFuture<'a, Result<bool>>;
+        password: &'a Password,
+        act: &'a SqlAct,
+        limit: Duration,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<SqlAnswer>>;
 }

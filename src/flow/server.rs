@@ -9,17 +9,25 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::catalog::Ports;
-use super::ports::{Operation, Progress};
+use super::peers::Operation;
+use super::ports::{Progress, SqlAct};
 use crate::cluster::{Change, LastExit, MYSQL_PORT_DEFAULT, Wanted, effective, port};
+use crate::config::EngineKind;
 use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec};
 use crate::error::{Code, Error, Result};
-use crate::model::{Diagnosis, Exit, Finding, Launch, ServerProcess, StopHow, StopReport};
+use crate::model::{Diagnosis, Exit, Finding, Launch, Password, ServerProcess, StopHow, StopReport};
 
 /// How long a started server's own answers are looked at before the process itself has to be right.
 const SERVING_LOOK: Duration = Duration::from_millis(500);
 
 /// What a login is given to succeed once the server listens (measured: the first one takes 60 ms).
 const LOGIN_LIMIT: Duration = Duration::from_secs(60);
+
+/// For `START SERVER` once a leader is there; without one it is tried again.
+const START_SERVER_LIMIT: Duration = Duration::from_secs(10);
+
+/// For another agent to tell of its server.
+const FACTS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Room for notes and commits around a wait that has its own limit.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -242,17 +250,32 @@ impl Step for Serve {
 }
 
 pub(super) async fn serve(ports: &Ports, ctx: &StepCtx) -> Result<()> {
-    let limit = ports.limits.start.min(LOGIN_LIMIT);
+    let limit = match ports.engine {
+        EngineKind::Seekdb => ports.limits.start.min(LOGIN_LIMIT),
+        // A member replays its log before it serves.
+        EngineKind::Observer => ports.limits.start,
+    };
     let served = async {
         loop {
             let password = ports.ledger.root_password();
-            match ports.sql.serving(&password).await {
+            let served = match put_in_service(ports, ctx, &password).await {
+                Ok(()) => ports.sql.serving(&password).await,
+                Err(error) => Err(error),
+            };
+            match served {
                 Ok(()) => return Ok(()),
                 Err(error) if error.code == Code::PasswordIncorrect => return Err(error),
                 Err(error) => tracing::debug!(%error, "not serving yet"),
             }
             // The server announces this step nowhere; it follows the listening within a moment.
             tokio::time::sleep(SERVING_LOOK).await;
+        }
+    };
+    let served = async {
+        tokio::select! {
+            biased;
+            served = served => served,
+            why = hopeless(ports) => Err(Error::new(Code::ServerNotReady, why)),
         }
     };
     match tokio::time::timeout(limit, ctx.waiting(served)).await {
@@ -262,6 +285,7 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx) -> Result<()> {
             ports.ledger.change(Change::ServerVersion(version), &ctx.dag_ref).await
         }
         Ok(Err(error)) if ctx.token.is_cancelled() => Err(error),
+        Ok(Err(error)) if error.code == Code::ServerNotReady => Err(error),
         Ok(Err(refused)) => {
             ctx.warn(&format!("it listens, but its serving could not be verified: {refused}"));
             Ok(())
@@ -272,6 +296,52 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx) -> Result<()> {
             Err(Error::new(Code::ServerNotReady, text))
         }
     }
+}
+
+/// A member that was stopped keeps that over restarts, until it is started by SQL (`observer-model.md` §16.7).
+async fn put_in_service(ports: &Ports, ctx: &StepCtx, password: &Password) -> Result<()> {
+    if ports.engine == EngineKind::Seekdb {
+        return Ok(());
+    }
+    let state = ports.ledger.state();
+    let Some(own) = state.own_member() else { return Ok(()) };
+    let act = SqlAct::StartServer { server: own.server() };
+    ports.cluster.act(password, &act, START_SERVER_LIMIT, ctx).await.map(|_| ())
+}
+
+/// Alone, a member does not serve: it needs the majority of its cluster. Returns when the others have had their time and
+/// some of them are known not to run.
+async fn hopeless(ports: &Ports) -> String {
+    if ports.engine == EngineKind::Seekdb {
+        return std::future::pending().await;
+    }
+    let limit = ports.limits.quorum;
+    loop {
+        tokio::time::sleep(limit).await;
+        let down = down_elsewhere(ports).await;
+        if !down.is_empty() {
+            return format!(
+                "it runs, and does not serve after {} s: {}. It serves by itself as soon as the majority of its cluster runs; \
+                 start those",
+                limit.as_secs(),
+                down.join(", ")
+            );
+        }
+    }
+}
+
+async fn down_elsewhere(ports: &Ports) -> Vec<String> {
+    let state = ports.ledger.state();
+    let others = state.members.iter().filter(|member| member.agent != ports.own);
+    let asked = others.map(|member| async move {
+        let facts = ports.peers.facts(member.agent, FACTS_LIMIT).await;
+        match facts {
+            Ok(facts) if facts.process.is_some() => None,
+            Ok(_) => Some(format!("{} does not run", member.server())),
+            Err(_) => Some(format!("{} is not reached", member.server())),
+        }
+    });
+    futures_util::future::join_all(asked).await.into_iter().flatten().collect()
 }
 
 /// `Stop observer`: graceful as the engine understands it, or SIGKILL, as the flow was told. Already stopped is success.
@@ -295,7 +365,7 @@ impl Step for Stop {
             let HasOperation { operation } = ctx.params()?;
             let how = match operation {
                 Operation::Stop { how } => how,
-                Operation::Start => return Err(Error::unexpected("a start was told to stop the server")),
+                _ => return Err(Error::unexpected("something else than a stop was told to stop the server")),
             };
             self.0.ledger.change(Change::ServerWanted(Wanted::Stopped), &ctx.dag_ref).await?;
             let Some(server) = self.0.process.find().await? else {

@@ -1,74 +1,50 @@
-//! `Stop OB`: the servers in scope end, gracefully after a freeze (`terminate`) or at once (`force`).
+//! `Stop OB`: servers leave service, and with `terminate` and `force` their processes end too. The nodes and their order are
+//! those of `task-engine.md` §7.1.
 
-use std::time::Duration;
-
-use futures_util::future::BoxFuture;
 use serde_json::json;
 
-use super::catalog::Ports;
 use super::handshake::Params;
-use super::ports::{Operation, Progress};
-use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec, Template};
-use crate::error::{Code, Error, Result};
+use super::peers::Operation;
+use crate::engine::Template;
 use crate::model::{AgentAddr, StopHow};
 
-/// A graceful stop freezes first, so that the next start has little to replay; a kill does not wait for anything.
+/// A graceful stop freezes first, so that the next start has little to replay; a kill does not wait for anything; without
+/// either, the servers leave service and their processes stay.
 pub fn template(own: AgentAddr, params: &Params) -> Template {
-    let agents = &params.agents;
-    let informed = Template::new("stop", "Stop OB", json!(params))
-        .then_on_each("handshake.inform", "Inform all agents to prepare to stop observer", agents)
-        .then("handshake.ready", "Make sure all agents are ready", own);
-    let frozen = match params.operation {
+    let prepared = prepared(own, params);
+    match params.operation {
         Operation::Stop { how: StopHow::Graceful { .. } } => {
-            informed.then("stop.freeze", "Minor freeze before stop server", own)
+            ended(own, executed(own, params, prepared.then("stop.freeze", FREEZE, own)))
         }
-        Operation::Stop { how: StopHow::Kill } | Operation::Start => informed,
-    };
-    frozen
-        .then("handshake.advance", "Advance agents to execute the task", own)
-        .then_on_each("handshake.wait", "Wait for all agents to execute tasks successfully", agents)
-        .finally("handshake.end", "Inform all agents to end the task", own)
+        Operation::Stand => ended(own, executed(own, params, prepared).then("stop.sql", SQL, own)),
+        _ => ended(own, executed(own, params, prepared)),
+    }
 }
 
-pub(super) fn register(registry: &mut Registry, ports: &Ports) {
-    registry.add(Freeze(ports.clone()));
+/// `POST /ob/zone/{zone}/stop`: out of service first, then the processes.
+pub fn zone_template(own: AgentAddr, params: &Params, freezes: bool) -> Template {
+    let out = prepared(own, params).then("stop.sql", SQL, own);
+    let frozen = if freezes { out.then("stop.freeze", FREEZE, own) } else { out };
+    ended(own, executed(own, params, frozen))
 }
 
-/// `Minor freeze before stop server`. Freezing twice freezes what little came in between.
-#[derive(Debug)]
-struct Freeze(Ports);
+const SQL: &str = "Execute stop sql";
+const FREEZE: &str = "Minor freeze before stop server";
 
-impl Step for Freeze {
-    fn spec(&self) -> StepSpec {
-        StepSpec {
-            key: "stop.freeze",
-            caps: Caps::of("CTXP"),
-            deadline: self.0.limits.freeze + Duration::from_secs(60),
-        }
-    }
+fn prepared(own: AgentAddr, params: &Params) -> Template {
+    Template::new("stop", "Stop OB", json!(params))
+        .then_on_each("handshake.inform", "Inform all agents to prepare to stop observer", &params.agents)
+        .then("handshake.ready", "Make sure all agents are ready", own)
+}
 
-    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
-        Box::pin(async move {
-            if self.0.process.find().await?.is_none() {
-                ctx.info("nothing runs, nothing to freeze");
-                return Outcome::done();
-            }
-            let params: Params = ctx.params()?;
-            let _held = self.0.keeper.hold(&ctx.dag_ref, &params.agents);
-            let limit = self.0.limits.freeze;
-            ctx.log_wait("the checkpoint to pass the freeze", limit);
-            let password = self.0.ledger.root_password();
-            let frozen =
-                tokio::time::timeout(limit, ctx.waiting(self.0.sql.minor_freeze(&password, ctx))).await;
-            frozen.unwrap_or_else(|_| {
-                let text = format!(
-                    "the checkpoint did not pass the freeze within {} s; RETRY freezes again, PASS of this node \
-                     stops without it",
-                    limit.as_secs()
-                );
-                Err(Error::new(Code::MinorFreezeTimeout, text))
-            })?;
-            Outcome::done()
-        })
-    }
+fn executed(own: AgentAddr, params: &Params, before: Template) -> Template {
+    before.then("handshake.advance", "Advance agents to execute the task", own).then_on_each(
+        "handshake.wait",
+        "Wait for all agents to execute tasks successfully",
+        &params.agents,
+    )
+}
+
+fn ended(own: AgentAddr, before: Template) -> Template {
+    before.finally("handshake.end", "Inform all agents to end the task", own)
 }

@@ -49,7 +49,12 @@ pub struct Disk {
     pub total_bytes: u64,
 }
 
-/// Reads everything but the kind of virtualization, which takes a program (`process` runs programs).
+/// `ID` of os-release, such as `debian`.
+pub fn os_id() -> String {
+    System::distribution_id()
+}
+
+/// Everything at once. `virtualization` is what another program has told.
 pub fn read(virtualization: String) -> HostFacts {
     HostFacts {
         os: System::distribution_id(),

@@ -1,7 +1,5 @@
-//! The address of an agent: IP and port, printed `ip:port` or `[ipv6]:port`.
-//!
-//! Not here: the address of a database server (the same shape with the rpc port); it stays in the rooms that
-//! speak SQL, so that the two are never mixed up.
+//! Addresses of agents and of database servers: IP and port, printed `ip:port` or `[ipv6]:port`. The same shape, and two
+//! types, so that the two are never mixed up.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +25,50 @@ pub enum AddrError {
     Port(String),
     #[error("'{0}' is not an address; write ip, ip:port or [ipv6]:port")]
     Shape(String),
+}
+
+/// Where a database server is reached by other servers: its IP and rpc port, as SQL names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ServerAddr {
+    pub ip: IpAddr,
+    pub port: u16,
+}
+
+impl ServerAddr {
+    pub fn new(ip: IpAddr, port: u16) -> Self {
+        Self { ip: canonical(ip), port }
+    }
+}
+
+impl fmt::Display for ServerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.ip, self.port).fmt(f)
+    }
+}
+
+impl FromStr for ServerAddr {
+    type Err = AddrError;
+
+    /// `ip:port` or `[ipv6]:port`; the port is needed.
+    fn from_str(text: &str) -> Result<Self, AddrError> {
+        let socket = text.parse::<SocketAddr>().ok().filter(|socket| socket.port() != 0);
+        socket.map(|s| Self::new(s.ip(), s.port())).ok_or_else(|| AddrError::Shape(text.to_owned()))
+    }
+}
+
+impl From<ServerAddr> for String {
+    fn from(addr: ServerAddr) -> Self {
+        addr.to_string()
+    }
+}
+
+impl TryFrom<String> for ServerAddr {
+    type Error = AddrError;
+
+    fn try_from(text: String) -> Result<Self, AddrError> {
+        text.parse()
+    }
 }
 
 impl AgentAddr {

@@ -1,6 +1,6 @@
 //! Comparing texts: secrets in a time that tells nothing about them (W26), others by their digest.
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use aws_lc_rs::digest::{Algorithm, SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use subtle::ConstantTimeEq;
 
 /// Whether two secrets are the same text. The time depends on the lengths only.
@@ -10,9 +10,14 @@ pub fn is_same(left: &str, right: &str) -> bool {
 
 /// SHA-1 in hexadecimal, for names that `host-info` hides. It protects nothing.
 pub fn sha1_hex(text: &str) -> String {
-    digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes())
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&SHA1_FOR_LEGACY_USE_ONLY, text)
+}
+
+/// SHA-256 in hexadecimal: the name of a text by its content.
+pub fn sha256_hex(text: &str) -> String {
+    hex(&SHA256, text)
+}
+
+fn hex(algorithm: &'static Algorithm, text: &str) -> String {
+    digest(algorithm, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -38,6 +38,8 @@ pub enum RouteClass {
     Protected,
     /// `POST /api/v1/agent/password`: a rule of its own (`security.md` §3.4.4).
     SetPassword,
+    /// Messages of other agents, known by their keys; no password opens it.
+    Peer,
 }
 
 /// What the decision is made from.
@@ -82,6 +84,7 @@ pub fn decide(facts: &Facts) -> Verdict {
     };
     match facts.class {
         RouteClass::Open => Verdict::Accept,
+        RouteClass::Peer => Verdict::Refuse,
         RouteClass::SetPassword => set_password(facts, header),
         RouteClass::Protected => protected(facts, header),
     }

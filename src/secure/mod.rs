@@ -2,7 +2,7 @@
 //! file, which has no other home).
 //!
 //! Purpose: scheme v2 of OBShell (`security.md` §2) on the server's side (`header`, `body`) and on the client's (`seal`);
-//! the decision table of callers (`decide`); what keeps the scheme safe although it is old (`replay`, `limit`, one
+//! the decision table of callers (`decide`); agents among themselves (`peer`); what keeps the scheme safe although it is old (`replay`, `limit`, one
 //! [`refusal()`]); and the vault.
 //!
 //! Invariant: everything done with a private key is done by aws-lc-rs; crate `rsa` touches public keys only. Whoever is
@@ -16,6 +16,7 @@ mod decide;
 mod header;
 mod keys;
 mod limit;
+mod peer;
 mod public;
 mod refusal;
 mod replay;
@@ -27,13 +28,16 @@ mod vault;
 mod tests;
 
 pub use body::BodyKey;
-pub use compare::{is_same, sha1_hex};
+pub use compare::{is_same, sha1_hex, sha256_hex};
 pub use decide::{Facts, Forward, HeaderKind, RouteClass, Verdict, decide};
 pub use header::{BlockHash, Opened, check_time};
 pub use keys::{AgentKey, KeyError};
 pub use limit::{Budget, Limiter};
+pub use peer::{
+    Begun, Counters, Hello, HelloAnswer, PEER_HEADER, PeerError, PeerIdentity, Session, answer, begin, is_signed,
+};
 pub use public::{PublicKey, PublicKeyError};
 pub use refusal::{body_refusal, refusal};
 pub use replay::Seen;
-pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_request};
+pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_agent_request, seal_request};
 pub use vault::{Vault, VaultError};

@@ -36,7 +36,7 @@ struct Header<'a> {
     keys: String,
 }
 
-/// Seals a request for one receiver and one target (path and query exactly as they will be sent).
+/// Seals a request for one receiver and one target (path and query exactly as they will be sent), in the name of `root@sys`.
 ///
 /// # Errors
 /// When the key is unusable.
@@ -48,8 +48,35 @@ pub fn seal_request(
     keys: &BodyKey,
     body: Option<&[u8]>,
 ) -> Result<SealedRequest, SealError> {
+    seal(DATABASE_HEADER, key, password, ts, target, keys, body)
+}
+
+/// The same with the agent password.
+///
+/// # Errors
+/// When the key is unusable.
+pub fn seal_agent_request(
+    key: &PublicKey,
+    password: &Password,
+    ts: i64,
+    target: &str,
+    keys: &BodyKey,
+    body: Option<&[u8]>,
+) -> Result<SealedRequest, SealError> {
+    seal(AGENT_HEADER, key, password, ts, target, keys, body)
+}
+
+fn seal(
+    header_name: &'static str,
+    key: &PublicKey,
+    password: &Password,
+    ts: i64,
+    target: &str,
+    keys: &BodyKey,
+    body: Option<&[u8]>,
+) -> Result<SealedRequest, SealError> {
     let header = Header { auth: password.expose(), ts: ts.to_string(), uri: target, keys: keys.to_text() };
     let json = serde_json::to_vec(&header).map_err(|_| SealError::Body)?;
     let body = body.map(|body| keys.seal(body)).transpose().map_err(|_| SealError::Body)?;
-    Ok(SealedRequest { header_name: DATABASE_HEADER, header_value: key.seal(&json)?, body })
+    Ok(SealedRequest { header_name, header_value: key.seal(&json)?, body })
 }

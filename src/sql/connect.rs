@@ -75,12 +75,17 @@ pub(super) fn useless(endpoint: Endpoint, why: &str) -> Error {
 /// A statement's failure: the server's words with its number, or that it did not answer.
 pub(super) fn statement_error(endpoint: Endpoint, what: &str, error: &mysql_async::Error) -> Error {
     if let mysql_async::Error::Server(server) = error {
-        return Error::new(
-            Code::MysqlError,
-            format!("{what} was refused: {} ({})", server.message, server.code),
-        );
+        let text = format!("{what} was refused: {} ({})", server.message, server.code);
+        return Error::new(Code::MysqlError, text).with_data(serde_json::json!({ "number": server.code }));
     }
     useless(endpoint, &format!("{what}: {error}"))
+}
+
+/// Says goodbye; a server that does not listen any more needs none.
+pub(super) async fn bye(connection: Conn) {
+    if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), connection.disconnect()).await {
+        tracing::trace!(%error, "a connection was dropped without goodbye");
+    }
 }
 
 /// Runs one statement's future under a limit.

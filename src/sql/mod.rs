@@ -1,6 +1,7 @@
 //! SQL to the local database: connecting, the statements we send, the server's errors by number.
 //!
-//! Purpose: the one room that knows `mysql_async` and holds SQL text. It implements [`crate::flow::ports::ObSql`].
+//! Purpose: the one room that knows `mysql_async` and holds SQL text. It implements
+//! [`crate::flow::ports::ObSql`] and [`crate::flow::ports::ClusterSql`].
 //!
 //! Invariant: nothing from outside is pasted into a statement; literals go through [`quote`], names are checked.
 //! Every statement has a time limit. A password is never part of an error text or a log line.
@@ -9,12 +10,16 @@
 //! talk to agents).
 
 mod connect;
+mod members;
+mod observer;
 mod quote;
 mod seekdb;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
 pub use connect::Endpoint;
+pub use observer::{ObserverSql, Own};
 pub use quote::literal;
 pub use seekdb::SeekdbSql;

@@ -7,11 +7,11 @@ use futures_util::future::BoxFuture;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::connect::{Endpoint, NoLogin, STATEMENT_LIMIT, connect, limited, login, useless};
+use super::connect::{Endpoint, NoLogin, STATEMENT_LIMIT, bye, connect, limited, login, useless};
 use super::quote::literal;
 use crate::crash::{self, Point};
-use crate::error::Result;
-use crate::flow::ports::{Login, ObSql, Progress};
+use crate::error::{Code, Error, Result};
+use crate::flow::ports::{ClusterSql, Login, ObSql, Progress, SqlAct, SqlAnswer};
 use crate::model::Password;
 
 /// What a restart may still have to replay for a freeze to count as done: one redo file. Measured: an engine that has
@@ -54,13 +54,6 @@ impl SeekdbSql {
         let value = limited(endpoint, what, STATEMENT_LIMIT, connection.query_first::<String, _>(sql)).await;
         bye(connection).await;
         value
-    }
-}
-
-/// Says goodbye; a server that does not listen any more needs none.
-async fn bye(connection: Conn) {
-    if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), connection.disconnect()).await {
-        tracing::trace!(%error, "a connection was dropped without goodbye");
     }
 }
 
@@ -181,4 +174,19 @@ async fn log_position(endpoint: Endpoint, connection: &mut Conn) -> Result<LogPo
     let (max_scn, end_lsn, checkpoint_scn, checkpoint_lsn) =
         row.ok_or_else(|| useless(endpoint, "it has no log stream"))?;
     Ok(LogPosition { max_scn, end_lsn, checkpoint_scn, checkpoint_lsn })
+}
+
+impl ClusterSql for SeekdbSql {
+    /// One server is no cluster.
+    fn act<'a>(
+        &'a self,
+        _: &'a Password,
+        _: &'a SqlAct,
+        _: Duration,
+        _: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<SqlAnswer>> {
+        Box::pin(async {
+            Err(Error::new(Code::MysqlError, "engine seekdb is one server; it has no zones and no other servers"))
+        })
+    }
 }

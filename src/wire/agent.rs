@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::info::SafeToStop;
 use crate::error::{Code, Error, Result};
 use crate::model::{AddrError, AgentAddr, Password, ZoneName};
 
@@ -23,6 +24,8 @@ impl From<AgentAddr> for AgentInfo {
 }
 
 impl AgentInfo {
+    pub const MEMBERS: &[&str] = &["ip", "port"];
+
     /// # Errors
     /// `Common.BindJsonFailed` when a member is missing, `Common.InvalidIp` or `Common.InvalidPort`.
     pub fn address(&self, member: &str) -> Result<AgentAddr> {
@@ -130,6 +133,9 @@ pub struct Obpilot {
     /// Who holds the maintenance lock; absent while nobody does.
     #[serde(rename = "heldBy", default, skip_serializing_if = "Option::is_none")]
     pub held_by: Option<LockHolder>,
+    /// May this server stop now without a tenant noticing? Absent while it does not run.
+    #[serde(rename = "safeToStop", default, skip_serializing_if = "Option::is_none")]
+    pub safe_to_stop: Option<SafeToStop>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -209,13 +215,14 @@ impl JoinBody {
 
     /// # Errors
     /// `Common.BindJsonFailed` when something is missing, or the codes of its parts.
-    pub fn into_parts(self) -> Result<(AgentAddr, ZoneName)> {
+    pub fn into_parts(self) -> Result<(AgentAddr, ZoneName, Password)> {
         let target = self.agent_info.address("agentInfo")?;
         if self.zone_name.is_empty() {
             return Err(Error::new(Code::BindJsonFailed, "zoneName is missing; name the zone of this agent"));
         }
         let zone = self.zone_name.parse::<ZoneName>();
-        Ok((target, zone.map_err(|e| Error::new(Code::IllegalArgument, e.to_string()))?))
+        let zone = zone.map_err(|e| Error::new(Code::IllegalArgument, e.to_string()))?;
+        Ok((target, zone, self.master_password))
     }
 }
 

@@ -12,7 +12,9 @@ mod agent;
 mod body;
 mod envelope;
 mod host;
+mod info;
 mod ob;
+mod peer;
 mod task;
 
 #[cfg(test)]
@@ -25,11 +27,16 @@ pub use agent::{
 pub use body::{BodyError, parse};
 pub use envelope::{ApiError, Contents, Envelope};
 pub use host::HostInfo;
-pub use ob::{
-    ClusterConfigBody, ForcePass, InitBody, ObClusterInfo, ObInfo, ObserverConfigBody, Plan, PlanServer,
-    RootPwdBody, ScopeBody, StartBody, StopBody, TopologyServer,
+pub use info::{
+    BlockedView, ClusterInfo, LockView, NotReached, ObClusterInfo, ObInfo, RootServerInfo, SafeToStop,
+    ServerInfo, ServerMore, TopologyInfo, TopologyServer, WaitView, ZoneInfo,
 };
+pub use ob::{
+    ClusterConfigBody, ForcePass, InitBody, ObserverConfigBody, Plan, PlanServer, PlanStream, RootPwdBody,
+    ScopeBody, StartBody, StopBody, ZoneStopBody,
+};
+pub use peer::{AdmitBody, PeerMark};
 pub use task::{
-    DagDetail, FailureView, LogLine, NodeDetail, OperatorBody, SubTaskDetail, TaskEvent, TaskView, created,
+    DagDetail, FailureView, LogLine, NodeDetail, OperatorBody, SubTaskDetail, TaskEvent, TaskView, created, created_with,
     dag_detail, event_view, log_line, node_detail, operator_body, sub_task_detail,
 };

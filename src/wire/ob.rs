@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::agent::AgentInstance;
 use crate::error::{Code, Error, Result};
 use crate::model::{AddrError, Password, Scope, ScopeError};
 
@@ -78,10 +77,13 @@ pub struct StartBody {
     pub scope: ScopeBody,
     #[serde(default, rename = "forcePassDag")]
     pub force_pass_dag: ForcePass,
+    /// Of the plan that was shown: exactly that is done, or nothing.
+    #[serde(default, rename = "planHash")]
+    pub plan_hash: Option<String>,
 }
 
 impl StartBody {
-    pub const MEMBERS: &[&str] = &["scope", "type", "target", "forcePassDag", "id"];
+    pub const MEMBERS: &[&str] = &["scope", "type", "target", "forcePassDag", "id", "planHash"];
 }
 
 /// `POST /api/v1/ob/stop`.
@@ -98,10 +100,27 @@ pub struct StopBody {
     /// Freeze, then the graceful signal.
     #[serde(default)]
     pub terminate: bool,
+    /// Of the plan that was shown: exactly that is done, or nothing.
+    #[serde(default, rename = "planHash")]
+    pub plan_hash: Option<String>,
 }
 
 impl StopBody {
-    pub const MEMBERS: &[&str] = &["scope", "type", "target", "forcePassDag", "id", "force", "terminate"];
+    pub const MEMBERS: &[&str] = &["scope", "type", "target", "forcePassDag", "id", "force", "terminate", "planHash"];
+}
+
+/// `POST /api/v1/ob/zone/{zone_name}/stop`, and its check.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct ZoneStopBody {
+    /// Freeze before the processes end.
+    #[serde(default)]
+    pub freeze_server: bool,
+    #[serde(default, rename = "forcePassDag")]
+    pub force_pass_dag: ForcePass,
+}
+
+impl ZoneStopBody {
+    pub const MEMBERS: &[&str] = &["freeze_server", "forcePassDag", "id"];
 }
 
 /// `POST|PUT /api/v1/obcluster/config`.
@@ -179,37 +198,6 @@ impl RootPwdBody {
     pub const MEMBERS: &[&str] = &["rootPwd"];
 }
 
-/// `GET /api/v1/ob/info` (`http-api.md` §7.7).
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ObInfo {
-    pub agent_info: Vec<AgentInstance>,
-    pub obcluster_info: ObClusterInfo,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct ObClusterInfo {
-    /// 0 unknown.
-    pub id: i64,
-    pub name: String,
-    pub version: String,
-    /// By zone; `null` before init.
-    pub topology: Option<BTreeMap<String, Vec<TopologyServer>>>,
-    pub is_shared_storage: bool,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct TopologyServer {
-    pub svr_ip: String,
-    pub svr_port: u16,
-    pub sql_port: u16,
-    pub agent_port: u16,
-    /// `YES` or `NO`.
-    pub with_rootserver: String,
-    /// `ACTIVE`, `INACTIVE`, `DELETING`, `STOPPED`.
-    pub status: String,
-    pub build_version: String,
-}
-
 /// The answer to a request with `?plan=true`: what it would do, and what stands in its way. Nothing was changed.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Plan {
@@ -219,10 +207,39 @@ pub struct Plan {
     pub servers: Vec<PlanServer>,
     /// Names of its nodes, in order.
     pub stages: Vec<String>,
+    /// What becomes of every log stream, where something stops.
+    pub streams: Vec<PlanStream>,
     /// What it means for whoever uses the database.
     pub consequences: Vec<String>,
     /// Why it would be refused or fail now; empty when it can go.
     pub obstacles: Vec<String>,
+    /// From where on it cannot be taken back.
+    #[serde(rename = "pointOfNoReturn")]
+    pub no_return: String,
+    /// Name of this plan. Given as `planHash` with the request, exactly this is done, or nothing.
+    #[serde(rename = "planHash")]
+    pub hash: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PlanStream {
+    #[serde(rename = "tenantId")]
+    pub tenant_id: i64,
+    pub tenant: String,
+    #[serde(rename = "logStream")]
+    pub stream: i64,
+    /// Server that leads it now; absent when it has no leader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    #[serde(rename = "leaderMoves")]
+    pub leader_moves: bool,
+    pub replicas: usize,
+    pub left: usize,
+    pub needed: usize,
+    #[serde(rename = "keepsMajority")]
+    pub keeps_majority: bool,
+    /// Members that do not count, and why.
+    pub missing: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -233,4 +250,6 @@ pub struct PlanServer {
     pub now: String,
     /// What would be done to it, in words.
     pub then: String,
+    /// Servers of one group at the same time, groups one after another.
+    pub group: usize,
 }

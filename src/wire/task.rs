@@ -41,6 +41,10 @@ pub struct DagDetail {
     /// Ours: what v1 has no word for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obpilot: Option<TaskView>,
+    /// Ours, in the answer that has just created the task: what its caller should know, such as ids in `forcePassDag` that
+    /// hold nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// Ours: the DAG as it is inside.
@@ -215,6 +219,11 @@ pub fn dag_detail(own: AgentAddr, detail: &Detail, with_details: bool) -> DagDet
 
 /// The answer to a request that has just created it: READY, no nodes, nothing but what was stored.
 pub fn created(own: AgentAddr, snapshot: &Snapshot) -> DagDetail {
+    created_with(own, snapshot, Vec::new())
+}
+
+/// The same, with what its caller should know.
+pub fn created_with(own: AgentAddr, snapshot: &Snapshot, notes: Vec<String>) -> DagDetail {
     let ended = snapshot.ended_at.filter(|_| snapshot.state.is_at_rest());
     DagDetail {
         id: GenericId::agent(own, snapshot.id.0).to_string(),
@@ -231,6 +240,7 @@ pub fn created(own: AgentAddr, snapshot: &Snapshot) -> DagDetail {
         additional_data: None,
         nodes: None,
         obpilot: None,
+        notes,
     }
 }
 

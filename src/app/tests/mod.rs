@@ -37,6 +37,8 @@ impl Agent {
             run_state: RunState::default(),
             started_at: clock::system().now(),
             learned: tokio::sync::watch::channel(Learned::default()).1,
+            remembered: super::Remembered::default(),
+            shown: super::Shown::default(),
             login_turn: Arc::default(),
             stopping: CancellationToken::new(),
         };

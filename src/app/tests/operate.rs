@@ -1,7 +1,7 @@
 //! Start and stop: what is refused, with which code, before anything is made; and what is made once.
 
 use super::{Agent, local, remote};
-use crate::app::{Caller, OperateRequest, Request, StopMode};
+use crate::app::{Caller, OperateRequest, Request, StopMode, Wish};
 use crate::config;
 use crate::engine::port::{Archive as _, DagFilter, RequestKey};
 use crate::error::{Code, Result};
@@ -17,12 +17,13 @@ fn agent(rig: Rig) -> Agent {
 }
 
 fn wanted(scope: Scope, stop: Option<StopMode>) -> OperateRequest {
-    OperateRequest { scope, force: Vec::new(), stop }
+    let wish = stop.map_or(Wish::Start, Wish::Stop);
+    OperateRequest { scope, force: Vec::new(), wish, plan_hash: None }
 }
 
 async fn code(agent: &Agent, wanted: OperateRequest, caller: &Caller) -> Result<String, Code> {
     let made = agent.app.operate(wanted, caller, Request::default()).await;
-    made.map(|dag| dag.definition.name.clone()).map_err(|error| error.code)
+    made.map(|made| made.snapshot.definition.name.clone()).map_err(|error| error.code)
 }
 
 /// Tasks in the store.
@@ -107,7 +108,7 @@ async fn the_same_key_finds_its_task_before_any_check() {
     let first = agent.app.operate(wanted(Scope::Global, None), &remote(), keyed("a")).await.unwrap();
     agent.rig.host.until_it_hangs().await;
     let again = agent.app.operate(wanted(Scope::Global, None), &remote(), keyed("a")).await.unwrap();
-    assert_eq!(again.id, first.id);
+    assert_eq!(again.snapshot.id, first.snapshot.id);
     let other = agent.app.operate(wanted(Scope::Global, None), &remote(), keyed("b")).await.unwrap_err();
     assert_eq!(other.code, Code::IllegalArgument);
     let without = code(&agent, wanted(Scope::Global, None), &remote()).await;

@@ -78,10 +78,11 @@ async fn what_was_stopped_on_purpose_stays_down() {
     let stop = crate::app::OperateRequest {
         scope: crate::model::Scope::Global,
         force: Vec::new(),
-        stop: Some(crate::app::StopMode { is_forced: true, terminates: false }),
+        wish: crate::app::Wish::Stop(crate::app::StopMode { is_forced: true, terminates: false }),
+        plan_hash: None,
     };
     let dag = agent.app.operate(stop, &remote(), crate::app::Request::default()).await.unwrap();
-    agent.rig.rest(dag.id).await;
+    agent.rig.rest(dag.snapshot.id).await;
     let health = agent.until(|health| health.process.is_none()).await;
     assert_eq!(health.policy, None);
     assert!(!kinds(&agent).await.contains(&"server_exited".to_owned()));

@@ -15,10 +15,11 @@ use crate::config::EngineKind;
 use crate::engine::port::{Archive as _, Stamp};
 use crate::engine::{Handle, Operator, Snapshot, Submission, Template};
 use crate::error::{Code, Error, Result};
-use crate::flow::catalog::{Limits, Ports, register_all};
+use crate::flow::catalog::{About, Limits, Ports, register_all};
 use crate::flow::handshake::Keeper;
-use crate::flow::participant::{OnlySelf, Participant};
-use crate::flow::ports::{Login, ObSql, Process, Progress, Sealer};
+use crate::flow::participant::Participant;
+use crate::flow::peers::{Ask, Facts, Peers};
+use crate::flow::ports::{ClusterSql, Login, ObSql, Process, Progress, Sealer, SqlAct, SqlAnswer};
 use crate::model::{
     AgentAddr, DagId, Diagnosis, Exit, Finding, Launch, LogMark, Password, ServerProcess, StopHow, StopReport,
 };
@@ -327,8 +328,69 @@ impl ObSql for Host {
     }
 }
 
+impl ClusterSql for Host {
+    fn act<'a>(
+        &'a self,
+        _: &'a Password,
+        _: &'a SqlAct,
+        _: Duration,
+        _: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<SqlAnswer>> {
+        Box::pin(async { Err(Error::new(Code::MysqlError, "one server is no cluster")) })
+    }
+}
+
+/// The only peer of an agent that is alone.
 #[derive(Debug)]
-struct Plain;
+struct Alone {
+    participant: Participant,
+    host: Host,
+    ledger: Ledger,
+    store: Store,
+}
+
+impl Peers for Alone {
+    fn ask<'a>(&'a self, agent: AgentAddr, ask: &'a Ask, _: Duration) -> BoxFuture<'a, Result<Value>> {
+        Box::pin(async move {
+            assert_eq!(agent, own(), "there is nobody else");
+            if let Some(answer) = self.participant.answer(ask).await {
+                return answer;
+            }
+            match ask {
+                Ask::Facts => Ok(serde_json::json!(self.facts().await?)),
+                other => Err(Error::unexpected(format!("nobody answers {other:?} here"))),
+            }
+        })
+    }
+}
+
+impl Alone {
+    async fn facts(&self) -> Result<Facts> {
+        let held_by = match self.store.holder().await? {
+            Some(holder) => Some(self.participant.held_by(&holder).await),
+            None => None,
+        };
+        let process = self.host.running().map(|server| server.pid);
+        Ok(Facts {
+            agent: own(),
+            identity: self.ledger.state().identity,
+            is_initialised: self.host.is_initialised(),
+            process,
+            ob_state: if process.is_some() { 3 } else { 0 },
+            server: if process.is_some() { "serving" } else { "stopped" }.to_owned(),
+            why: None,
+            sql_port: None,
+            ob_version: None,
+            held_by,
+            data_dir: String::new(),
+            redo_dir: String::new(),
+            log_dir: String::new(),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Plain;
 
 impl Sealer for Plain {
     fn seal(&self, _: &str, secret: &Password) -> Result<String> {
@@ -389,18 +451,29 @@ impl Rig {
         let (tasks, _failures) = Tasks::new();
         let store = Store::open(Utf8Path::from_path(dir.path()).unwrap(), Arc::clone(&clock), 1).unwrap();
         let participant = Participant::new(own(), Arc::new(store.clone()), Arc::clone(&clock));
-        let peers = Arc::new(OnlySelf(participant.clone()));
+        let peers = Arc::new(Alone {
+            participant: participant.clone(),
+            host: host.clone(),
+            ledger: ledger.clone(),
+            store: store.clone(),
+        });
         let limits = Limits {
             start: Duration::from_secs(20),
             stop_grace: Duration::from_secs(5),
             freeze: Duration::from_secs(20),
+            quorum: Duration::from_secs(20),
+            prepare: Duration::from_secs(5),
+            silence: Duration::from_secs(5),
         };
         let ports = Ports {
             own: own(),
             engine: EngineKind::Seekdb,
             process: Arc::new(host.clone()),
             sql: Arc::new(host.clone()),
+            cluster: Arc::new(host.clone()),
             peers: peers.clone(),
+            gate: Arc::new(super::world::NoGate),
+            about: About::default(),
             sealer: Arc::new(Plain),
             ledger: ledger.clone(),
             clock: Arc::clone(&clock),

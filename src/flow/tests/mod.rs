@@ -2,7 +2,10 @@
 
 mod failures;
 pub(crate) mod fakes;
+mod matrix;
 mod repeated;
 mod shapes;
+mod simulation;
+mod world;
 
 pub(crate) use failures::{configured, running, stopped};

@@ -6,7 +6,7 @@ use super::shapes::{GRACEFUL, KILL, init_template, params, start_template, stop_
 use crate::engine::port::Archive as _;
 use crate::engine::{DagState, Operator};
 use crate::error::Code;
-use crate::flow::ports::{Operation, Prepare, Progressed};
+use crate::flow::peers::{Operation, PartKey, Prepare, Progressed};
 use crate::flow::stop;
 use crate::model::{EventId, GenericId, Scope};
 
@@ -76,7 +76,7 @@ async fn a_restart_in_any_step_of_an_init_leads_to_the_same_end() {
 
 pub(super) fn prepare(main: &str, round: u32) -> Prepare {
     Prepare {
-        main_dag: main.to_owned(),
+        key: PartKey::of(main),
         main_name: "Start OB".to_owned(),
         round,
         operation: Operation::Start,
@@ -89,22 +89,23 @@ pub(super) fn prepare(main: &str, round: u32) -> Prepare {
 #[tokio::test]
 async fn w18_w36_a_part_is_prepared_once_and_goes_only_for_its_own() {
     let rig = stopped().await;
+    let peers = &rig.ports.peers;
     let mains = [GenericId::agent(own(), 900).to_string(), GenericId::agent(own(), 901).to_string()];
-    let first = rig.participant.prepare(&prepare(&mains[0], 0)).await.unwrap();
-    let again = rig.participant.prepare(&prepare(&mains[0], 0)).await.unwrap();
+    let first = peers.prepare(own(), &prepare(&mains[0], 0)).await.unwrap();
+    let again = peers.prepare(own(), &prepare(&mains[0], 0)).await.unwrap();
     assert_eq!(first, again);
-    let refused = rig.participant.prepare(&prepare(&mains[1], 0)).await.unwrap_err();
+    let refused = peers.prepare(own(), &prepare(&mains[1], 0)).await.unwrap_err();
     assert_eq!(refused.code, Code::UnderMaintenanceDag);
     assert!(refused.text().contains(&mains[0]), "{refused}");
-    assert_eq!(rig.participant.go(&mains[1]).await.unwrap_err().code, Code::TaskNotFound);
-    let view = rig.participant.watch(&mains[0], EventId(0), std::time::Duration::ZERO).await.unwrap();
+    assert_eq!(peers.go(own(), &PartKey::of(&mains[1])).await.unwrap_err().code, Code::TaskNotFound);
+    let view = peers.watch(own(), &PartKey::of(&mains[0]), EventId(0), std::time::Duration::ZERO).await.unwrap();
     assert!(matches!(view.progressed, Progressed::Preparing | Progressed::Prepared), "{view:?}");
     assert_eq!(rig.host.times("spawn"), 1, "only the init has spawned");
-    rig.participant.go(&mains[0]).await.unwrap();
-    rig.participant.go(&mains[0]).await.unwrap();
+    peers.go(own(), &PartKey::of(&mains[0])).await.unwrap();
+    peers.go(own(), &PartKey::of(&mains[0])).await.unwrap();
     let mut since = EventId(0);
     loop {
-        let view = rig.participant.watch(&mains[0], since, std::time::Duration::from_secs(20)).await.unwrap();
+        let view = peers.watch(own(), &PartKey::of(&mains[0]), since, std::time::Duration::from_secs(20)).await.unwrap();
         since = view.version;
         if view.progressed == Progressed::Done {
             break;
@@ -112,9 +113,9 @@ async fn w18_w36_a_part_is_prepared_once_and_goes_only_for_its_own() {
         assert_ne!(view.progressed, Progressed::Failed, "{view:?}");
     }
     assert!(rig.is_locked().await, "the end frees it, not before");
-    assert!(rig.participant.end(&mains[0], "test").await.unwrap());
-    assert!(rig.participant.end(&mains[0], "test").await.unwrap(), "ending twice is harmless");
-    assert!(!rig.participant.end(&mains[1], "test").await.unwrap());
+    assert!(peers.end(own(), &PartKey::of(&mains[0]), "test").await.unwrap());
+    assert!(peers.end(own(), &PartKey::of(&mains[0]), "test").await.unwrap(), "ending twice is harmless");
+    assert!(!peers.end(own(), &PartKey::of(&mains[1]), "test").await.unwrap());
     assert!(!rig.is_locked().await);
 }
 

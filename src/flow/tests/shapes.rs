@@ -4,19 +4,28 @@ use super::fakes::{Rig, own};
 use super::repeated::prepare;
 use crate::engine::Template;
 use crate::flow::handshake::Params;
-use crate::flow::ports::Operation;
-use crate::flow::{init, join, local, settings, start, stop};
+use crate::flow::peers::Operation;
+use crate::flow::{init, local, member, settings, start, stop};
 use crate::model::{Scope, StopHow};
 
 pub(super) const GRACEFUL: Operation = Operation::Stop { how: StopHow::Graceful { grace_secs: 5 } };
 pub(super) const KILL: Operation = Operation::Stop { how: StopHow::Kill };
 
 pub(super) fn params(operation: Operation, scope: Scope) -> Params {
-    Params { operation, scope, agents: vec![own()], force: Vec::new(), actor: "test".to_owned() }
+    Params {
+        operation,
+        scope,
+        agents: vec![own()],
+        force: Vec::new(),
+        actor: "test".to_owned(),
+        is_emergency: false,
+        is_zone_stop: false,
+        remarks: Vec::new(),
+    }
 }
 
 pub(super) fn join_template() -> Template {
-    join::template(own(), &join::Params { zone: "zone1".parse().unwrap(), actor: "test".to_owned() })
+    member::join_self(own(), &member::JoinSelf { zone: "zone1".parse().unwrap(), actor: "test".to_owned() })
 }
 
 pub(super) fn observer_template() -> Template {
@@ -39,7 +48,14 @@ pub(super) fn cluster_template(password: &str) -> Template {
 }
 
 pub(super) fn init_template() -> Template {
-    init::template(own(), &init::Params { actor: "test".to_owned() })
+    let params = init::Params {
+        actor: "test".to_owned(),
+        engine: crate::config::EngineKind::Seekdb,
+        agents: vec![own()],
+        imports_script: false,
+        proxy_password: None,
+    };
+    init::template(own(), &params)
 }
 
 pub(super) fn start_template() -> Template {
@@ -70,12 +86,32 @@ async fn the_stored_keys() {
             "handshake.inform",
             "handshake.ready",
             "handshake.wait",
+            "init.bootstrap",
             "init.directories",
+            "init.followers",
+            "init.import",
             "init.integrate",
+            "init.master",
             "init.password",
             "init.record",
+            "init.rows",
             "init.start",
-            "join.self",
+            "init.sync",
+            "init.tables",
+            "init.user",
+            "member.follow",
+            "member.forget",
+            "member.join_master",
+            "member.join_self",
+            "member.single",
+            "member.tell_follower",
+            "member.tell_master",
+            "part.adopt",
+            "part.deploy",
+            "part.leave",
+            "part.start_first",
+            "part.undeploy",
+            "part.undo_start",
             "participant.begin",
             "participant.rest",
             "server.check",
@@ -86,6 +122,7 @@ async fn the_stored_keys() {
             "settings.observer",
             "start.zone",
             "stop.freeze",
+            "stop.sql",
         ]
     );
 }
@@ -121,7 +158,7 @@ async fn nodes_are_named_as_clients_know_them() {
 #[tokio::test]
 async fn w25_every_task_has_an_exit_from_every_failure() {
     let rig = Rig::new();
-    let part = crate::flow::participant::template(own(), &prepare("22130706433028861", 0));
+    let part = crate::flow::part::template(own(), &prepare("22130706433028861", 0));
     let local = |operation| local::template(own(), &local::Params { operation, actor: "test".to_owned() });
     let all = [
         join_template(),

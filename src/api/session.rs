@@ -1,0 +1,129 @@
+//! Sessions in which other agents ask us.
+//!
+//! Invariant: a session belongs to a member with the key it had when the session began; when the member goes or its key
+//! changes, the session is nobody's. A message counts once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::cluster::Members;
+use crate::error::{Code, Error, Result};
+use crate::model::AgentAddr;
+use crate::secure::{Counters, Hello, HelloAnswer, PeerIdentity, Session, answer, refusal};
+
+/// Sessions kept per member: one of its present life, and some of lives that have just ended.
+const PER_MEMBER: usize = 4;
+
+#[derive(Debug)]
+struct Served {
+    from: AgentAddr,
+    key: String,
+    session: Arc<Session>,
+    counters: Counters,
+    began: u64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    sessions: HashMap<String, Served>,
+    /// Hellos that were answered, until they are too old to be answered again.
+    hellos: HashMap<String, i64>,
+    count: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    identity: Arc<PeerIdentity>,
+    table: Mutex<Table>,
+}
+
+/// A message that was recognised by its mark and is not opened yet.
+#[derive(Debug)]
+pub(super) struct Recognised {
+    pub(super) from: AgentAddr,
+    pub(super) session: Arc<Session>,
+}
+
+impl Sessions {
+    pub(super) fn new(identity: Arc<PeerIdentity>) -> Self {
+        Self { identity, table: Mutex::default() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("no holder of this lock panics")
+    }
+
+    /// Answers the first half of an exchange.
+    ///
+    /// # Errors
+    /// The one refusal, for whoever is no member or has not its key.
+    pub(super) fn greet(
+        &self,
+        hello: &Hello,
+        own: AgentAddr,
+        members: &Members,
+        now: i64,
+    ) -> Result<HelloAnswer> {
+        let member = members.find(hello.from).filter(|member| !member.peer_key.is_empty());
+        let key = member.map(|member| member.peer_key.clone()).ok_or_else(refusal)?;
+        if !hello.is_from(&key, own, now) {
+            return Err(refusal());
+        }
+        let mut table = self.table();
+        table.hellos.retain(|_, at| at.abs_diff(now) <= Hello::LIFETIME_SECS.unsigned_abs());
+        if table.hellos.insert(hello.signature.clone(), hello.at).is_some() {
+            return Err(refusal());
+        }
+        let name = uuid::Uuid::new_v4().simple().to_string();
+        let (said, session) = answer(&self.identity, hello, name.clone()).map_err(|_| refusal())?;
+        table.count += 1;
+        let began = table.count;
+        let served =
+            Served { from: hello.from, key, session: Arc::new(session), counters: Counters::default(), began };
+        table.sessions.insert(name, served);
+        table.forget_oldest(hello.from);
+        Ok(said)
+    }
+
+    /// The session of a message; `None` when there is no such one (any more).
+    pub(super) fn find(&self, name: &str, from: AgentAddr, members: &Members) -> Option<Recognised> {
+        let mut table = self.table();
+        let served = table.sessions.get(name)?;
+        let is_member = members.find(from).is_some_and(|member| member.peer_key == served.key);
+        if served.from != from {
+            return None;
+        }
+        if !is_member {
+            table.sessions.remove(name);
+            return None;
+        }
+        Some(Recognised { from, session: Arc::clone(&served.session) })
+    }
+
+    /// A message that has opened counts now, and never again.
+    ///
+    /// # Errors
+    /// That it came before.
+    pub(super) fn count(&self, name: &str, counter: u64) -> Result<()> {
+        let mut table = self.table();
+        let is_new = table.sessions.get_mut(name).is_some_and(|served| served.counters.admit(counter));
+        if is_new { Ok(()) } else { Err(Error::new(Code::RpcRequestError, "the message came before")) }
+    }
+}
+
+impl Table {
+    fn forget_oldest(&mut self, from: AgentAddr) {
+        let mut of_member: Vec<(u64, String)> = self
+            .sessions
+            .iter()
+            .filter(|(_, served)| served.from == from)
+            .map(|(name, served)| (served.began, name.clone()))
+            .collect();
+        of_member.sort();
+        let surplus = of_member.len().saturating_sub(PER_MEMBER);
+        for (_, name) in of_member.into_iter().take(surplus) {
+            self.sessions.remove(&name);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! What other agents ask of us, and how we answer: the receiving side of `flow::peers`.
+//!
+//! Invariant: whoever asks is a member that was recognised by its key; still, each message says which identity of ours it is
+//! for, and a destructive one is refused in any other (W39, W48).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::context::{App, Caller, Request};
+use crate::cluster::{Act, Change, effective, may};
+use crate::engine::DagState;
+use crate::error::{Code, Error, Result};
+use crate::flow::member;
+use crate::flow::peers::{Ask, Credential, Facts, Operation, Prepare};
+use crate::flow::ports::Progress;
+use crate::model::{AgentAddr, Identity};
+
+/// How fresh what we tell of our server is.
+const LOOK: Duration = Duration::from_millis(800);
+
+/// For our own part in letting a follower go.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(15);
+
+/// Nobody follows what a single statement says.
+struct Silent;
+
+impl Progress for Silent {
+    fn info(&self, _: &str) {}
+    fn warn(&self, _: &str) {}
+}
+
+impl App {
+    /// # Errors
+    /// Our refusal, with its code.
+    pub async fn answer(&self, from: AgentAddr, ask: &Ask) -> Result<Value> {
+        if let Ask::Prepare(request) = ask {
+            self.check_prepare(from, request)?;
+        }
+        if let Some(answer) = self.parts.participant.answer(ask).await {
+            return answer;
+        }
+        let ports = &self.parts.ports;
+        match ask {
+            Ask::Facts => Ok(json!(self.own_facts().await?)),
+            Ask::Preflight { launch } => Ok(json!(ports.process.preflight(launch).await)),
+            Ask::Sql { act, limit_millis } => {
+                let password = ports.ledger.root_password();
+                let limit = Duration::from_millis(*limit_millis);
+                ports.cluster.act(&password, act, limit, &Silent).await.map(|answer| json!(answer))
+            }
+            Ask::RootPassword { password } => {
+                let change = Change::RootPassword(password.0.clone());
+                ports.ledger.change(change, &format!("agent {from}")).await.map(|()| Value::Null)
+            }
+            Ask::Leave { actor } => self.let_go(from, actor).await.map(|()| Value::Null),
+            Ask::CheckPassword { credential } => Ok(json!(self.knows(credential).await)),
+            Ask::Prepare(_)
+            | Ask::Go { .. }
+            | Ask::Watch { .. }
+            | Ask::Renew { .. }
+            | Ask::End { .. }
+            | Ask::Revoke { .. } => Err(Error::unexpected("a message about parts was not answered")),
+        }
+    }
+
+    /// One meaning per message and identity: what is meant for a member of a cluster never acts on another (W39).
+    fn check_prepare(&self, from: AgentAddr, request: &Prepare) -> Result<()> {
+        let state = self.parts.ledger.state();
+        let is_from_master = state.members.master().is_some_and(|master| master.agent == from) || from == self.own();
+        let wanted: &[Identity] = match request.operation {
+            Operation::Start | Operation::Stop { .. } | Operation::Stand => &[Identity::ClusterAgent],
+            Operation::Adopt { .. } => &[Identity::Follower, Identity::ClusterAgent],
+            Operation::Leave => &[Identity::Follower, Identity::Single],
+            Operation::Deploy { .. } | Operation::Undeploy | Operation::StartFirst { .. } | Operation::UndoStart => {
+                &[Identity::Follower]
+            }
+        };
+        if !wanted.contains(&state.identity) {
+            let wanted: Vec<_> = wanted.iter().map(|identity| identity.text()).collect();
+            let text = format!("{} is {}, but must be {} for this", self.own(), state.identity, wanted.join(" or "));
+            return Err(Error::new(Code::IdentityNotSupported, text));
+        }
+        if state.identity == Identity::Follower && !is_from_master {
+            return Err(Error::new(Code::IdentityNotSupported, format!("{from} is not the master of {}", self.own())));
+        }
+        Ok(())
+    }
+
+    /// What we tell of ourselves.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn own_facts(&self) -> Result<Facts> {
+        let health = self.parts.health.fresh(LOOK).await;
+        let state = self.parts.ledger.state();
+        let held_by = match self.parts.archive.holder().await? {
+            Some(holder) => Some(self.parts.participant.held_by(&holder).await),
+            None => None,
+        };
+        let options = effective(&state, self.own());
+        let home = &self.parts.home;
+        let data_dir = options.get("data_dir").cloned().unwrap_or_else(|| format!("{home}/store"));
+        let redo_dir = options.get("redo_dir").cloned().unwrap_or_else(|| format!("{data_dir}/clog"));
+        Ok(Facts {
+            agent: self.own(),
+            identity: state.identity,
+            is_initialised: self.parts.ports.process.is_initialised(),
+            process: health.process.as_ref().map(|process| process.pid),
+            ob_state: health.ob_state(),
+            server: health.in_words(),
+            why: health.why(),
+            sql_port: state.server.sql_port,
+            ob_version: state.server.version.clone().or_else(|| self.learned().binary_version),
+            held_by,
+            data_dir,
+            redo_dir,
+            log_dir: format!("{home}/log"),
+        })
+    }
+
+    /// A follower wants to leave: our side of it, done when it is answered.
+    async fn let_go(&self, follower: AgentAddr, actor: &str) -> Result<()> {
+        may(Act::Admit, self.own(), self.identity())?;
+        if self.parts.ledger.state().members.find(follower).is_none() {
+            return Ok(());
+        }
+        let params = member::Remove { agents: vec![follower], actor: actor.to_owned() };
+        let caller = Caller { actor: actor.to_owned(), is_local: false, source: None };
+        let template = member::remove_follower(self.own(), &params, false);
+        let dag = self.submit(template, &caller, Request::default()).await?;
+        let rest = self.parts.engine.until(dag.id, |dag| dag.state.is_at_rest());
+        let ended = tokio::time::timeout(REMOVAL_LIMIT, rest).await;
+        let ended = ended.map_err(|_| Error::new(Code::RpcRequestFailed, "the removal goes on at the master"))??;
+        if ended.state == DagState::Succeeded {
+            return Ok(());
+        }
+        Err(Error::new(Code::RpcRequestError, format!("{} could not remove {follower}; its task {} failed", self.own(), ended.id)))
+    }
+
+    /// A client of our follower: who it is, if the password is right. Its right to claim was judged where it knocked.
+    async fn knows(&self, credential: &Credential) -> Option<String> {
+        let secrets = self.parts.ledger.secrets();
+        if secrets.agent.is_none() && secrets.root.is_none() {
+            return credential.may_claim.then(|| "somebody (no password is set yet)".to_owned());
+        }
+        let password = &credential.password.0;
+        if credential.is_agent {
+            let known = secrets.agent.as_ref()?;
+            return crate::secure::is_same(known.expose(), password.expose()).then(|| "agent password".to_owned());
+        }
+        secrets.root.as_ref()?;
+        self.check_root(password).await.then(|| "root@sys".to_owned())
+    }
+}

@@ -1,0 +1,210 @@
+//! The cluster and its servers for people and tools: `ob/info`, `obcluster/info`, topology, `observer/info`, `agents/status`.
+//! True within a second, with or without a database, also while hosts are away.
+
+use std::sync::Arc;
+
+use super::context::App;
+use super::outlook::{Outlook, Seen};
+use crate::cluster::{AgentState, ServerRow};
+use crate::flow::handshake;
+use crate::flow::peers::Operation;
+use crate::model::{AgentAddr, Identity, Scope, ZoneName};
+
+/// `GET /ob/info` and `GET /obcluster/info`.
+#[derive(Clone, Debug)]
+pub struct InfoView {
+    pub state: Arc<AgentState>,
+    pub outlook: Outlook,
+    /// Of the database, else of an agent's own server.
+    pub version: String,
+    /// Empty before init.
+    pub zones: Vec<ZoneView>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ZoneView {
+    pub name: String,
+    pub region: String,
+    pub idc: String,
+    /// `ACTIVE`, `INACTIVE`, or empty when the database cannot be asked.
+    pub inner_status: String,
+    /// `RUNNING`, `STOPPED`, `STARTING`, `STOPPING`, `UNKNOWN` (`lifecycle.md` §9.5).
+    pub status: String,
+    pub servers: Vec<ServerView>,
+    /// Main DAG that covers it now.
+    pub task: Option<String>,
+}
+
+/// One server, from the database's row, its agent's facts, or both.
+#[derive(Clone, Debug)]
+pub struct ServerView {
+    pub agent: Option<AgentAddr>,
+    pub ip: String,
+    pub rpc_port: u16,
+    pub sql_port: u16,
+    pub row: Option<ServerRow>,
+    pub seen: Option<Seen>,
+    /// `RUNNING`, `UNAVAILABLE`, `SERVICE_STOPPED`, … (`lifecycle.md` §9.5).
+    pub status: String,
+    /// Main DAG that covers it now.
+    pub task: Option<String>,
+    pub architecture: String,
+    /// Why it should not be stopped now; `None` where that is no question.
+    pub stop_risks: Option<Vec<String>>,
+}
+
+/// A start or stop that is under way, seen from here.
+#[derive(Clone, Debug)]
+struct UnderWay {
+    id: String,
+    is_start: bool,
+    ends_processes: bool,
+    scope: Scope,
+    agents: Vec<AgentAddr>,
+}
+
+impl App {
+    /// Everything that the routes of information show.
+    pub async fn overview(&self) -> InfoView {
+        let state = self.parts.ledger.state();
+        let outlook = self.outlook().await;
+        let version = outlook.view.as_ref().map(|view| view.version.clone());
+        let version = version.or_else(|| state.server.version.clone()).unwrap_or_default();
+        let under_way = self.under_way().await;
+        let zones = match state.identity {
+            Identity::ClusterAgent => self.zones(&state, &outlook, &under_way),
+            _ => Vec::new(),
+        };
+        InfoView { state, outlook, version, zones }
+    }
+
+    fn zones(&self, state: &AgentState, outlook: &Outlook, under_way: &[UnderWay]) -> Vec<ZoneView> {
+        let mut names = state.members.zones();
+        if let Some(view) = &outlook.view {
+            names.extend(view.zones.iter().map(|row| row.zone.clone()));
+        }
+        names.sort();
+        names.dedup();
+        names.into_iter().map(|zone| self.zone(&zone, outlook, under_way)).collect()
+    }
+
+    fn zone(&self, zone: &ZoneName, outlook: &Outlook, under_way: &[UnderWay]) -> ZoneView {
+        let row = outlook.view.as_ref().and_then(|view| view.zone(zone));
+        let task = under_way.iter().find(|task| match &task.scope {
+            Scope::Global => true,
+            Scope::Zone(zones) => zones.contains(zone),
+            Scope::Server(_) => false,
+        });
+        let status = match (task, row) {
+            (Some(task), _) => if task.is_start { "STARTING" } else { "STOPPING" },
+            (None, Some(row)) if row.is_active() => "RUNNING",
+            (None, Some(_)) => "STOPPED",
+            (None, None) => "UNKNOWN",
+        };
+        ZoneView {
+            name: zone.to_string(),
+            region: row.map(|row| row.region.clone()).unwrap_or_default(),
+            idc: row.map(|row| row.idc.clone()).unwrap_or_default(),
+            inner_status: row.map(|row| row.status.clone()).unwrap_or_default(),
+            status: status.to_owned(),
+            servers: self.servers(zone, outlook, under_way),
+            task: task.map(|task| task.id.clone()),
+        }
+    }
+
+    /// The database's servers of a zone, and members that it does not list.
+    fn servers(&self, zone: &ZoneName, outlook: &Outlook, under_way: &[UnderWay]) -> Vec<ServerView> {
+        let rows = outlook.view.iter().flat_map(|view| &view.servers).filter(|row| row.zone == *zone);
+        let mut servers: Vec<ServerView> = rows
+            .map(|row| {
+                let seen = outlook.agents.iter().find(|seen| seen.member.server() == row.server);
+                self.server(outlook, seen, Some(row), under_way)
+            })
+            .collect();
+        let unlisted = outlook.agents.iter().filter(|seen| {
+            let is_listed = outlook.view.as_ref().is_some_and(|view| view.server(seen.member.server()).is_some());
+            seen.member.zone == *zone && !is_listed
+        });
+        servers.extend(unlisted.map(|seen| self.server(outlook, Some(seen), None, under_way)));
+        servers
+    }
+
+    fn server(
+        &self,
+        outlook: &Outlook,
+        seen: Option<&Seen>,
+        row: Option<&ServerRow>,
+        under_way: &[UnderWay],
+    ) -> ServerView {
+        let agent = seen.map(|seen| seen.member.agent);
+        let addr = row.map(|row| row.server).or_else(|| seen.map(|seen| seen.member.server()));
+        let told = seen.and_then(|seen| seen.facts()?.sql_port).or_else(|| row.map(|row| row.sql_port));
+        let task = under_way.iter().find(|task| agent.is_some_and(|agent| task.agents.contains(&agent)));
+        let is_up = seen.is_some_and(|seen| seen.ob_state() > 0);
+        let is_clustered = !outlook.agents.is_empty() && is_up;
+        ServerView {
+            agent,
+            ip: addr.map(|addr| addr.ip.to_string()).unwrap_or_default(),
+            rpc_port: addr.map_or(0, |addr| addr.port),
+            sql_port: told.or_else(|| seen.map(|seen| seen.member.sql_port)).unwrap_or(0),
+            row: row.cloned(),
+            seen: seen.cloned(),
+            status: status(task, seen, row).to_owned(),
+            task: task.map(|task| task.id.clone()),
+            architecture: seen.map(|seen| seen.member.architecture.clone()).unwrap_or_default(),
+            stop_risks: agent.filter(|_| is_clustered).map(|agent| self.stop_risks(outlook.view.as_deref(), &[agent])),
+        }
+    }
+
+    /// Our own server: `GET /observer/info`.
+    pub async fn own_server(&self) -> Option<ServerView> {
+        let info = self.overview().await;
+        let own = info.zones.into_iter().flat_map(|zone| zone.servers).find(|server| server.agent == Some(self.own()));
+        own.or_else(|| {
+            let seen = info.outlook.agents.iter().find(|seen| seen.member.agent == self.own());
+            Some(self.server(&info.outlook, seen, None, &[]))
+        })
+    }
+
+    /// Starts and stops that this agent coordinates, or takes part in.
+    async fn under_way(&self) -> Vec<UnderWay> {
+        let unfinished = self.parts.archive.dags(crate::engine::port::DagFilter::Unfinished, false).await;
+        let unfinished = unfinished.unwrap_or_default();
+        let coordinated = unfinished.iter().filter(|detail| !detail.snapshot.state.is_at_rest()).filter_map(|detail| {
+            let definition = &detail.snapshot.definition;
+            if !matches!(definition.flow.as_str(), "start" | "stop") {
+                return None;
+            }
+            let params: handshake::Params = serde_json::from_value(definition.params.clone()).ok()?;
+            Some(UnderWay {
+                id: crate::model::GenericId::agent(self.own(), detail.snapshot.id.0).to_string(),
+                is_start: definition.flow == "start",
+                ends_processes: matches!(params.operation, Operation::Stop { .. }),
+                scope: params.scope,
+                agents: params.agents,
+            })
+        });
+        coordinated.collect()
+    }
+}
+
+/// The first that fits (`lifecycle.md` §9.5).
+fn status(task: Option<&UnderWay>, seen: Option<&Seen>, row: Option<&ServerRow>) -> &'static str {
+    let state = seen.map(Seen::ob_state);
+    let is_down = state == Some(0) && seen.is_some_and(|seen| seen.facts.is_ok());
+    match (task, row) {
+        (Some(task), _) if task.is_start => "STARTING",
+        (Some(task), _) if task.ends_processes => "PROCESS_STOPPING",
+        (Some(_), _) => "SERVICE_STOPPING",
+        (None, Some(row)) if row.status.eq_ignore_ascii_case("DELETING") => "DELETING",
+        (None, _) if is_down => "PROCESS_STOPPED",
+        (None, Some(row)) if !row.status.eq_ignore_ascii_case("ACTIVE") => "UNAVAILABLE",
+        (None, Some(row)) if row.stopped.is_some() => "SERVICE_STOPPED",
+        // An agent that is away says nothing about its server: the database does.
+        (None, Some(row)) if row.is_well() && state.is_none_or(|state| state == 3 || seen.is_some_and(|s| s.facts.is_err())) => {
+            "RUNNING"
+        }
+        (None, None) if state == Some(3) => "RUNNING",
+        (None, _) => "UNAVAILABLE",
+    }
+}

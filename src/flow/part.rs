@@ -1,0 +1,161 @@
+//! What an agent's part in an operation is: its nodes by operation, and the steps that are its own.
+//!
+//! Names and numbers of nodes are those that v1 clients know (`task-engine.md` §7.1, `lifecycle.md` §4.8). What a part does
+//! with the server is `server`; what it does for an init is shared with the master's own steps in `init`.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::json;
+
+use super::catalog::Ports;
+use super::participant::{GO, LEASE};
+use super::peers::{Operation, Prepare};
+use super::ports::Progress;
+use super::{init, member};
+use crate::engine::{Caps, Outcome, Registry, Snapshot, Step, StepCtx, StepSpec, Template};
+use crate::error::{Error, Result};
+use crate::model::AgentAddr;
+
+pub(super) fn register(registry: &mut Registry, ports: &Ports) {
+    registry.add(Begin);
+    registry.add(Rest);
+    registry.add(Act { key: "part.deploy", ports: ports.clone() });
+    registry.add(Act { key: "part.undeploy", ports: ports.clone() });
+    registry.add(Act { key: "part.start_first", ports: ports.clone() });
+    registry.add(Act { key: "part.undo_start", ports: ports.clone() });
+    registry.add(Act { key: "part.adopt", ports: ports.clone() });
+    registry.add(Act { key: "part.leave", ports: ports.clone() });
+}
+
+const BEGIN: &str = "participant.begin";
+
+/// Whether a part waits for the go of its coordinator, or acts as soon as it is prepared.
+pub(super) fn waits_for_go(snapshot: &Snapshot) -> bool {
+    snapshot.definition.nodes.first().is_some_and(|node| node.step == BEGIN)
+}
+
+/// The sub-DAG of an operation.
+pub(super) fn template(own: AgentAddr, request: &Prepare) -> Template {
+    match &request.operation {
+        Operation::Start => {
+            let begun = begun(own, request, "Start observer");
+            let started = begun
+                .then("server.check", "Check ob process and config", own)
+                .then("server.start", "Start observer", own)
+                .then("server.serve", "Execute start observer sql", own);
+            rested(own, started)
+        }
+        Operation::Stop { .. } => {
+            rested(own, begun(own, request, "Stop observer").then("server.stop", "Stop observer", own))
+        }
+        Operation::Stand => rested(own, begun(own, request, "Stop observer")),
+        Operation::Deploy { .. } => at_once(own, request, "part.deploy", "Create observer workdir"),
+        Operation::Undeploy => at_once(own, request, "part.undeploy", "Destroy observer workdir"),
+        Operation::StartFirst { .. } => at_once(own, request, "part.start_first", "Start observer"),
+        Operation::UndoStart => at_once(own, request, "part.undo_start", "Stop observer"),
+        Operation::Adopt { .. } => at_once(own, request, "part.adopt", "Synchronize agent from cluster"),
+        Operation::Leave => at_once(own, request, "part.leave", "Agent to single"),
+    }
+}
+
+fn begun(own: AgentAddr, request: &Prepare, name: &str) -> Template {
+    Template::new("participant", name, json!(request))
+        .locked(Some(LEASE.as_secs()))
+        .coordinated_by(&request.key.main_dag)
+        .then(BEGIN, "Start preparations", own)
+}
+
+fn rested(own: AgentAddr, acting: Template) -> Template {
+    acting.then("participant.rest", "Wait for task to end", own)
+}
+
+/// One node, under the lock; a failure leaves nothing locked, and its coordinator prepares it anew.
+fn at_once(own: AgentAddr, request: &Prepare, step: &'static str, name: &'static str) -> Template {
+    Template::new("participant", name, json!(request))
+        .locked(None)
+        .releases_lock_on_failure()
+        .coordinated_by(&request.key.main_dag)
+        .then(step, name, own)
+}
+
+/// `Start preparations`: waits for the go. Looks only, so it may run any number of times.
+#[derive(Debug)]
+struct Begin;
+
+impl Step for Begin {
+    fn spec(&self) -> StepSpec {
+        StepSpec { key: "participant.begin", caps: Caps::of("CPXT"), deadline: Duration::from_secs(60) }
+    }
+
+    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(async move {
+            let main = ctx.main_dag().unwrap_or_default();
+            if ctx.has_signal(GO) {
+                ctx.info(&format!("told to go by task {main}"));
+                return Outcome::done();
+            }
+            ctx.info(&format!(
+                "prepared; waiting for task {main}, at most {} s without a word",
+                LEASE.as_secs()
+            ));
+            Ok(Outcome::Wait)
+        })
+    }
+
+    fn undo<'a>(&'a self, _: &'a StepCtx) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// `Wait for task to end`: the part is done; the coordinator takes the outcome and ends it.
+#[derive(Debug)]
+struct Rest;
+
+impl Step for Rest {
+    fn spec(&self) -> StepSpec {
+        StepSpec { key: "participant.rest", caps: Caps::of("CPX"), deadline: Duration::from_secs(60) }
+    }
+
+    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(async move {
+            ctx.info("done; waiting to be ended");
+            Ok(Outcome::Wait)
+        })
+    }
+}
+
+
+/// A part that acts at once. Each looks first whether its goal is true; so each may run again.
+#[derive(Debug)]
+struct Act {
+    key: &'static str,
+    ports: Ports,
+}
+
+impl Step for Act {
+    fn spec(&self) -> StepSpec {
+        let deadline = self.ports.limits.start + Duration::from_secs(120);
+        StepSpec { key: self.key, caps: Caps::of("CTXP"), deadline }
+    }
+
+    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(async move {
+            let Prepare { operation, actor, .. } = ctx.params()?;
+            let ports = &self.ports;
+            match operation {
+                Operation::Deploy { launch } => drop(init::make_directories(ports, ctx, &launch).await?),
+                Operation::Undeploy => init::remove_directories(ports, ctx, &[]).await?,
+                Operation::StartFirst { launch } => drop(init::start_first(ports, ctx, &launch).await?),
+                Operation::UndoStart => init::undo_start(ports, ctx).await?,
+                Operation::Adopt { members } => member::adopt(ports, ctx, members, &actor).await?,
+                Operation::Leave => member::leave(ports, ctx, &actor).await?,
+                Operation::Start | Operation::Stop { .. } | Operation::Stand => {
+                    return Err(Error::unexpected("a part that waits for the go came to act at once"));
+                }
+            }
+            ctx.info("done");
+            Outcome::done()
+        })
+    }
+}

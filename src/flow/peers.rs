@@ -1,0 +1,400 @@
+//! What agents ask of each other, and the way to them.
+//!
+//! Purpose: an operation over agents is messages, so that one host, many hosts and the simulation run the same code; who
+//! carries the messages is an adapter's matter.
+//!
+//! Invariant: every message may be repeated. Parts of operations are keyed by the main DAG that coordinates them (W18).
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ports::{Handed, SqlAct, SqlAnswer};
+use crate::cluster::Members;
+use crate::engine::event::Failure;
+use crate::engine::port::Level;
+use crate::error::{Code, Error, Result};
+use crate::model::{AgentAddr, EventId, Finding, Identity, Launch, Member, Password, StopHow, Timestamp};
+
+/// A part of an operation: the DAG that coordinates it, and which of its parts on that agent, where it has several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartKey {
+    /// Generic id.
+    pub main_dag: String,
+    /// Empty for the one part of a start or stop.
+    #[serde(default)]
+    pub part: String,
+}
+
+impl PartKey {
+    pub fn of(main_dag: &str) -> Self {
+        Self { main_dag: main_dag.to_owned(), part: String::new() }
+    }
+}
+
+/// What a coordinator asks of an agent in scope.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prepare {
+    #[serde(flatten)]
+    pub key: PartKey,
+    pub main_name: String,
+    /// Grows when a part that was released has to be prepared again, after a retry of the main DAG.
+    pub round: u32,
+    pub operation: Operation,
+    /// Main DAGs that may be pushed aside.
+    pub force: Vec<String>,
+    /// Who asked for the operation.
+    pub actor: String,
+}
+
+/// What the agent does with its own server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Operation {
+    Start,
+    Stop {
+        how: StopHow,
+    },
+    /// Holds its lock while the servers are taken out of service by SQL.
+    Stand,
+    /// Makes the directories of a first start.
+    Deploy {
+        launch: Launch,
+    },
+    /// Removes them.
+    Undeploy,
+    /// The first start, until the server lets its root in.
+    StartFirst {
+        launch: Launch,
+    },
+    /// Stops what that has started.
+    UndoStart,
+    /// Takes these members for the cluster's, and becomes what it is among them.
+    Adopt {
+        members: Members,
+    },
+    /// Forgets the cluster.
+    Leave,
+}
+
+impl Operation {
+    /// Acts when it is prepared, and is over then; the others wait for the go.
+    pub fn is_immediate(&self) -> bool {
+        match self {
+            Self::Start | Self::Stop { .. } | Self::Stand => false,
+            Self::Deploy { .. }
+            | Self::Undeploy
+            | Self::StartFirst { .. }
+            | Self::UndoStart
+            | Self::Adopt { .. }
+            | Self::Leave => true,
+        }
+    }
+}
+
+/// What PREPARE made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Generic id of the agent's sub-DAG.
+    pub sub_dag: String,
+    /// Generic ids of the main DAGs that were pushed aside for it.
+    pub pushed_aside: Vec<String>,
+}
+
+/// How far an agent's part has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progressed {
+    Preparing,
+    /// Holds its lock and waits for the go.
+    Prepared,
+    Running,
+    /// Did its part; where it waited for the go, it waits for the end.
+    Done,
+    Failed,
+    /// Released: ended by the coordinator, an operator or its lease.
+    Released,
+}
+
+/// A line of the agent's own record, for the coordinator's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerLine {
+    pub level: Level,
+    pub text: String,
+}
+
+/// One look at an agent's part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Generic id of the agent's sub-DAG.
+    pub sub_dag: String,
+    pub progressed: Progressed,
+    /// Pass it to the next look to be answered when something has changed since.
+    pub version: EventId,
+    /// What was recorded since the version that was passed.
+    pub lines: Vec<PeerLine>,
+    pub failure: Option<Failure>,
+}
+
+/// Who holds an agent's maintenance lock, why, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBy {
+    /// Generic id of the task to look at, to wait for, or to name in `forcePassDag`.
+    pub id: String,
+    /// Generic id of what holds it there: that task itself, or its part.
+    pub sub_dag: String,
+    pub name: String,
+    pub since: Timestamp,
+    /// Prepared, and waiting for the go.
+    pub is_prepared: bool,
+    /// What its step does, or waits for.
+    pub doing: String,
+    /// When its step gives up, or its lease ends.
+    pub until: Option<Timestamp>,
+    /// Who asked for it.
+    pub actor: String,
+}
+
+/// What an agent tells of itself. True when it is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    pub agent: AgentAddr,
+    pub identity: Identity,
+    pub is_initialised: bool,
+    /// Pid of its server.
+    pub process: Option<i32>,
+    /// `obState` (`lifecycle.md` §9.3).
+    pub ob_state: u8,
+    /// `stopped`, `starting`, `serving`, … in words.
+    pub server: String,
+    /// Why it does not serve, where that is known.
+    pub why: Option<String>,
+    pub sql_port: Option<u16>,
+    /// Of the running engine, else of its executable.
+    pub ob_version: Option<String>,
+    pub held_by: Option<HeldBy>,
+    pub data_dir: String,
+    pub redo_dir: String,
+    pub log_dir: String,
+}
+
+/// A client's credential that a follower passes on to its master, who knows the password.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Credential {
+    /// It came in the header of the agent password.
+    pub is_agent: bool,
+    pub password: Handed,
+    /// Where the client is, for the rule of who may claim a master without a password.
+    pub may_claim: bool,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask")]
+pub enum Ask {
+    /// Create the part under the agent's lock. → [`Prepared`]
+    Prepare(Box<Prepare>),
+    /// → nothing
+    Go { key: PartKey },
+    /// Answered when something has changed since, or after the wait; renews the lease. → [`PeerView`]
+    Watch { key: PartKey, since: EventId, wait_millis: u64 },
+    /// The coordinator is alive: the lease begins anew. → nothing
+    Renew { key: PartKey },
+    /// Ends the part and frees its lock; cancels it first if it still runs. → whether there was one
+    End { key: PartKey, actor: String },
+    /// Ends a main DAG of that agent, which was pushed aside elsewhere: nothing of it goes on (W43). → nothing
+    Revoke { main_dag: String, actor: String },
+    /// → [`Facts`]
+    Facts,
+    /// What a first start would fail on there. → findings
+    Preflight { launch: Launch },
+    /// Through that agent's server. → [`SqlAnswer`]
+    Sql { act: SqlAct, limit_millis: u64 },
+    /// The root password as it is now. → nothing
+    RootPassword { password: Handed },
+    /// The sender wants to leave the cluster to be. → nothing
+    Leave { actor: String },
+    /// → who it is, if it is right
+    CheckPassword { credential: Credential },
+}
+
+/// The agents that take part, ourselves included.
+///
+/// Laws: an `Err` with a code of its own is a refusal: it was understood and nothing was done. `Agent.RPC.RequestFailed`
+/// means not known: ask again.
+pub trait Peers: Send + Sync + Debug {
+    /// Sends a message and brings the answer. The limit holds for the answer; a watch gets its wait on top.
+    ///
+    /// # Errors
+    /// See the laws.
+    fn ask<'a>(&'a self, agent: AgentAddr, ask: &'a Ask, limit: Duration) -> BoxFuture<'a, Result<Value>>;
+}
+
+/// What an agent tells anybody of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    pub identity: Identity,
+    /// API level and release.
+    pub version: String,
+    pub ob_version: String,
+    /// `seekdb` or `observer`.
+    pub engine: String,
+}
+
+/// The open door of an agent that we are no member with yet.
+pub trait Gate: Send + Sync + Debug {
+    /// # Errors
+    /// `Agent.RPC.RequestFailed` when it does not answer.
+    fn look(&self, agent: AgentAddr) -> BoxFuture<'_, Result<Stranger>>;
+
+    /// Asks a master to take us among its followers, with its agent password. A trial changes nothing. Returns its members,
+    /// with the keys by which we know them from now on. (The master is believed to be who answers at its address.)
+    ///
+    /// # Errors
+    /// `Agent.RPC.RequestError` with the master's own words, or `Agent.RPC.RequestFailed`.
+    fn join<'a>(
+        &'a self,
+        master: AgentAddr,
+        password: &'a Password,
+        own: &'a Member,
+        is_trial: bool,
+    ) -> BoxFuture<'a, Result<Members>>;
+}
+
+/// For one message: one that is lost must leave time for another within every budget. What takes the receiver longer (to end
+/// what is pushed aside) goes on there, and is found by the next message.
+const LIMIT: Duration = Duration::from_secs(4);
+
+/// An answer is waited for a little longer than it was promised.
+const MARGIN: Duration = Duration::from_secs(3);
+
+impl dyn Peers + '_ {
+    async fn typed<T: DeserializeOwned>(&self, agent: AgentAddr, ask: &Ask, limit: Duration) -> Result<T> {
+        let answer = self.ask(agent, ask, limit).await?;
+        serde_json::from_value(answer)
+            .map_err(|e| Error::unexpected(format!("the answer of {agent} cannot be read")).with_source(e))
+    }
+
+    /// # Errors
+    /// `Agent.UnderMaintenanceDag` naming the holder, in text and `data`.
+    pub async fn prepare(&self, agent: AgentAddr, request: &Prepare) -> Result<Prepared> {
+        self.typed(agent, &Ask::Prepare(Box::new(request.clone())), LIMIT).await
+    }
+
+    /// # Errors
+    /// When nothing is prepared there for this main DAG.
+    pub async fn go(&self, agent: AgentAddr, key: &PartKey) -> Result<()> {
+        self.typed(agent, &Ask::Go { key: key.clone() }, LIMIT).await
+    }
+
+    /// # Errors
+    /// When nothing is prepared there for this main DAG.
+    pub async fn watch(&self, agent: AgentAddr, key: &PartKey, since: EventId, wait: Duration) -> Result<PeerView> {
+        let wait_millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let ask = Ask::Watch { key: key.clone(), since, wait_millis };
+        self.typed(agent, &ask, wait + LIMIT).await
+    }
+
+    /// # Errors
+    /// When nothing is prepared there for this main DAG.
+    pub async fn renew(&self, agent: AgentAddr, key: &PartKey) -> Result<()> {
+        self.typed(agent, &Ask::Renew { key: key.clone() }, LIMIT).await
+    }
+
+    /// True when there was one.
+    ///
+    /// # Errors
+    /// `Task.Dag.CancelTimeout` when its code does not stop.
+    pub async fn end(&self, agent: AgentAddr, key: &PartKey, actor: &str) -> Result<bool> {
+        let ask = Ask::End { key: key.clone(), actor: actor.to_owned() };
+        self.typed(agent, &ask, LIMIT).await
+    }
+
+    /// # Errors
+    /// As [`dyn Peers::end`].
+    pub async fn revoke(&self, agent: AgentAddr, main_dag: &str, actor: &str) -> Result<()> {
+        let ask = Ask::Revoke { main_dag: main_dag.to_owned(), actor: actor.to_owned() };
+        self.typed(agent, &ask, LIMIT).await
+    }
+
+    /// # Errors
+    /// When it is not known.
+    pub async fn facts(&self, agent: AgentAddr, limit: Duration) -> Result<Facts> {
+        self.typed(agent, &Ask::Facts, limit).await
+    }
+
+    /// # Errors
+    /// When it is not known.
+    pub async fn preflight(&self, agent: AgentAddr, launch: &Launch) -> Result<Vec<Finding>> {
+        // It runs the executable once.
+        self.typed(agent, &Ask::Preflight { launch: launch.clone() }, Duration::from_secs(60)).await
+    }
+
+    /// # Errors
+    /// The database's, or that this agent's server does not answer.
+    pub async fn sql(&self, agent: AgentAddr, act: &SqlAct, limit: Duration) -> Result<SqlAnswer> {
+        let limit_millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.typed(agent, &Ask::Sql { act: act.clone(), limit_millis }, limit + MARGIN).await
+    }
+
+    /// # Errors
+    /// When it could not be handed over.
+    pub async fn give_root_password(&self, agent: AgentAddr, password: Handed) -> Result<()> {
+        self.typed(agent, &Ask::RootPassword { password }, LIMIT).await
+    }
+
+    /// # Errors
+    /// The master's refusal.
+    pub async fn leave(&self, master: AgentAddr, actor: &str) -> Result<()> {
+        self.typed(master, &Ask::Leave { actor: actor.to_owned() }, LIMIT * 4).await
+    }
+
+    /// `None` when the password is wrong.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub async fn check_password(&self, master: AgentAddr, credential: Credential) -> Result<Option<String>> {
+        self.typed(master, &Ask::CheckPassword { credential }, LIMIT).await
+    }
+}
+
+/// It is not known what became of a message.
+pub fn is_unknown(error: &Error) -> bool {
+    error.code == Code::RpcRequestFailed
+}
+
+/// Between two tries of a message whose fate is not known: short first, because most troubles are.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks again until it is known, or the time is over: then the last error. What was asked must be safe to repeat.
+///
+/// # Errors
+/// The refusal, or that nobody answered.
+pub async fn surely<T, A>(limit: Duration, mut ask: impl FnMut() -> A) -> Result<T>
+where
+    A: Future<Output = Result<T>>,
+{
+    let mut pause = FIRST_PAUSE;
+    let mut last = None;
+    let tries = async {
+        loop {
+            match ask().await {
+                Err(error) if is_unknown(&error) => last = Some(error),
+                known => return known,
+            }
+            // Nothing announces a network that is back.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    };
+    if let Ok(known) = tokio::time::timeout(limit, tries).await {
+        return known;
+    }
+    let why = last.map_or_else(|| "no answer".to_owned(), |error| error.text().to_owned());
+    Err(Error::new(Code::RpcRequestFailed, format!("{why} (tried for {} s)", limit.as_secs())))
+}

@@ -1,0 +1,33 @@
+//! An agent as its cluster knows it: a row of `all_agent` (`lifecycle.md` §11 Q100), and the key that peers know it by.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AgentAddr, Identity, ServerAddr, ZoneName};
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub agent: AgentAddr,
+    pub zone: ZoneName,
+    pub identity: Identity,
+    /// API level and release of the agent.
+    pub version: String,
+    pub os: String,
+    pub architecture: String,
+    pub home_path: String,
+    /// Port of the MySQL protocol of its server.
+    pub sql_port: u16,
+    /// Port between servers.
+    pub rpc_port: u16,
+    /// RSA key that clients seal their headers with; base64 of the PKCS#1 DER.
+    pub public_key: String,
+    /// Ed25519 key that other agents know it by; base64.
+    pub peer_key: String,
+}
+
+impl Member {
+    /// Its database server, as SQL names it.
+    pub fn server(&self) -> ServerAddr {
+        ServerAddr::new(self.agent.ip, self.rpc_port)
+    }
+}

@@ -1,0 +1,299 @@
+//! Messages to members, in sessions that last.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use reqwest::{Method, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::cluster::Ledger;
+use crate::error::{Code, Error, Result};
+use crate::flow::peers::Ask;
+use crate::model::AgentAddr;
+use crate::secure::{HelloAnswer, PEER_HEADER, PeerIdentity, Session, begin};
+use crate::wire::{Envelope, PeerMark};
+
+/// Where sessions begin, and where messages go.
+const PEER_TARGET: &str = "/rpc/v1/peer";
+const HELLO_TARGET: &str = "/rpc/v1/peer/hello";
+
+/// A host that is there answers sooner.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Idle connections are kept for the next message.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A request of a client that another agent shall answer, in the name of whom it was let in as.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    pub actor: String,
+    pub body: Vec<u8>,
+    /// Headers that travel with it: language, trace, idempotency key.
+    pub headers: Vec<(String, String)>,
+    pub limit: Duration,
+}
+
+/// The other agent's answer, as the client gets it.
+#[derive(Debug)]
+pub struct Forwarded {
+    pub status: u16,
+    pub content_type: String,
+    pub body: Bytes,
+}
+
+/// A session with its next counter.
+#[derive(Debug)]
+struct Line {
+    session: Session,
+    next: AtomicU64,
+}
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    own: AgentAddr,
+    identity: Arc<PeerIdentity>,
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    http: reqwest::Client,
+    lines: Mutex<HashMap<AgentAddr, Arc<Line>>>,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that makes clients to agents")]
+fn http() -> std::result::Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT_LIMIT)
+        .pool_idle_timeout(IDLE)
+        .tcp_nodelay(true)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}
+
+impl Client {
+    /// # Errors
+    /// When no HTTP client can be made.
+    pub fn new(
+        own: AgentAddr,
+        identity: Arc<PeerIdentity>,
+        ledger: Ledger,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let http = http().map_err(|e| Error::unexpected(format!("no HTTP client can be made: {e}")))?;
+        let inner = Inner { own, identity, ledger, clock, http, lines: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.inner.http
+    }
+
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.inner.clock
+    }
+
+    fn lines(&self) -> std::sync::MutexGuard<'_, HashMap<AgentAddr, Arc<Line>>> {
+        self.inner.lines.lock().expect("no holder of this lock panics")
+    }
+
+    /// The key that a member is known by.
+    fn key_of(&self, agent: AgentAddr) -> Result<String> {
+        let state = self.inner.ledger.state();
+        let member = state.members.find(agent).filter(|member| !member.peer_key.is_empty());
+        member.map(|member| member.peer_key.clone()).ok_or_else(|| {
+            Error::new(Code::AgentNotExist, format!("{agent} is no agent of this cluster"))
+        })
+    }
+
+    async fn line(&self, agent: AgentAddr, limit: Duration) -> Result<Arc<Line>> {
+        // A member that was removed, or has another key by now, is not spoken to in an old session.
+        let key = self.key_of(agent)?;
+        if let Some(line) = self.lines().get(&agent) {
+            return Ok(Arc::clone(line));
+        }
+        let begun = begin(&self.inner.identity, self.inner.own, agent, self.inner.clock.now_secs())
+            .map_err(|e| Error::unexpected(e.to_string()))?;
+        let request = self.inner.http.post(format!("http://{agent}{HELLO_TARGET}")).json(&begun.hello);
+        let response = request.timeout(limit).send().await.map_err(|e| unknown(agent, &e))?;
+        let answer: HelloAnswer = serde_json::from_value(envelope(agent, response).await?)
+            .map_err(|_| Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is no agent of ours")))?;
+        let session = begun.finish(&answer, &key).map_err(|_| {
+            let text = format!("what answers at {agent} does not have the key of the member that we know there");
+            Error::new(Code::RpcRequestFailed, text)
+        })?;
+        let line = Arc::new(Line { session, next: AtomicU64::new(1) });
+        self.lines().insert(agent, Arc::clone(&line));
+        Ok(line)
+    }
+
+    fn hang_up(&self, agent: AgentAddr, line: &Arc<Line>) {
+        let mut lines = self.lines();
+        if lines.get(&agent).is_some_and(|known| Arc::ptr_eq(known, line)) {
+            lines.remove(&agent);
+        }
+    }
+
+    /// Sends a message, and brings its answer.
+    ///
+    /// # Errors
+    /// The agent's refusal as it was, or `Agent.RPC.RequestFailed`.
+    pub async fn ask(&self, agent: AgentAddr, ask: &Ask, limit: Duration) -> Result<Value> {
+        let plain = serde_json::to_vec(ask).map_err(|e| Error::unexpected("a message cannot be written").with_source(e))?;
+        let (line, counter, response) = self.send(agent, &Method::POST, PEER_TARGET, "", &plain, &[], limit).await?;
+        let sealed = response.bytes().await.map_err(|e| unknown(agent, &e))?;
+        let opened = line.session.open(counter, "", &sealed);
+        let opened = opened.ok_or_else(|| {
+            self.hang_up(agent, &line);
+            Error::new(Code::RpcRequestFailed, format!("the answer of {agent} could not be opened"))
+        })?;
+        let answer: PeerAnswer = serde_json::from_slice(&opened)
+            .map_err(|e| Error::new(Code::RpcRequestFailed, format!("the answer of {agent} cannot be read: {e}")))?;
+        answer.into_result()
+    }
+
+    /// Has another agent answer a client's request.
+    ///
+    /// # Errors
+    /// `Agent.RPC.RequestFailed`; a refusal of the request itself is an answer.
+    pub async fn forward(&self, agent: AgentAddr, request: &Forward) -> Result<Forwarded> {
+        let method: Method = request.method.parse().map_err(|_| Error::unexpected("a method that is none"))?;
+        let sent = self.send(agent, &method, &request.target, &request.actor, &request.body, &request.headers, request.limit);
+        let (_, _, response) = sent.await?;
+        let status = response.status().as_u16();
+        let content_type = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let content_type = content_type.unwrap_or("application/json").to_owned();
+        let body = response.bytes().await.map_err(|e| unknown(agent, &e))?;
+        Ok(Forwarded { status, content_type, body })
+    }
+
+    /// Seals and sends, once more in a new session when the other side has forgotten ours.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a request")]
+    async fn send(
+        &self,
+        agent: AgentAddr,
+        method: &Method,
+        target: &str,
+        actor: &str,
+        body: &[u8],
+        headers: &[(String, String)],
+        limit: Duration,
+    ) -> Result<(Arc<Line>, u64, Response)> {
+        for _ in 0..2 {
+            let line = self.line(agent, limit).await?;
+            let counter = line.next.fetch_add(1, Ordering::Relaxed);
+            let request = self.sealed(agent, &line, counter, method, target, actor, body)?;
+            let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+            let response = request.timeout(limit).send().await.map_err(|e| unknown(agent, &e))?;
+            if response.headers().get(PEER_HEADER).is_some_and(|said| said == PeerMark::UNKNOWN_SESSION) {
+                self.hang_up(agent, &line);
+                continue;
+            }
+            return Ok((line, counter, response));
+        }
+        Err(Error::new(Code::RpcRequestFailed, format!("{agent} does not know this agent; is it still a member there?")))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a request")]
+    fn sealed(
+        &self,
+        agent: AgentAddr,
+        line: &Line,
+        counter: u64,
+        method: &Method,
+        target: &str,
+        actor: &str,
+        body: &[u8],
+    ) -> Result<reqwest::RequestBuilder> {
+        let about = PeerMark::about(method.as_str(), target, actor);
+        let seal = line.session.seal(counter, &about, body).map_err(|e| Error::unexpected(e.to_string()))?;
+        let mark = PeerMark { from: self.inner.own, session: line.session.name.clone(), counter, actor: actor.to_owned() };
+        let request = self.inner.http.request(method.clone(), format!("http://{agent}{target}"));
+        Ok(request.header(PEER_HEADER, mark.to_text()).body(STANDARD.encode(seal)))
+    }
+}
+
+/// What an agent answers to a message, inside the seal.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PeerAnswer {
+    #[serde(default)]
+    data: Value,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refusal: Option<Refusal>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Refusal {
+    code: String,
+    text: String,
+    #[serde(default)]
+    data: Value,
+}
+
+impl From<Result<Value>> for PeerAnswer {
+    fn from(result: Result<Value>) -> Self {
+        match result {
+            Ok(data) => Self { data, refusal: None },
+            Err(error) => Self {
+                data: Value::Null,
+                refusal: Some(Refusal {
+                    code: error.code.name().to_owned(),
+                    text: error.text().to_owned(),
+                    data: error.data().cloned().unwrap_or(Value::Null),
+                }),
+            },
+        }
+    }
+}
+
+impl PeerAnswer {
+    /// A peer's code is passed on as it is (H22).
+    fn into_result(self) -> Result<Value> {
+        let Some(Refusal { code, text, data }) = self.refusal else { return Ok(self.data) };
+        let code = Code::by_name(&code).unwrap_or(Code::RpcRequestError);
+        let error = Error::new(code, text);
+        Err(if data.is_null() { error } else { error.with_data(data) })
+    }
+}
+
+/// The data of an envelope, or its error.
+pub(super) async fn envelope(agent: AgentAddr, response: Response) -> Result<Value> {
+    let bytes = response.bytes().await.map_err(|e| unknown(agent, &e))?;
+    let envelope: Envelope<Value> = serde_json::from_slice(&bytes)
+        .map_err(|_| Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent")))?;
+    match envelope.error {
+        Some(error) => {
+            let text = format!("{agent} refused: {} [{}]", error.message, error.err_code);
+            Err(Error::new(Code::RpcRequestError, text))
+        }
+        None => Ok(envelope.data.unwrap_or(Value::Null)),
+    }
+}
+
+/// Not known what became of it.
+pub(super) fn unknown(agent: AgentAddr, error: &reqwest::Error) -> Error {
+    let why = if error.is_timeout() {
+        "no answer in time".to_owned()
+    } else {
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        cause.to_string()
+    };
+    Error::new(Code::RpcRequestFailed, format!("{agent} does not answer: {why}"))
+}

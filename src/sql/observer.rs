@@ -1,0 +1,416 @@
+//! The statements for a member of a cluster of `observer` (`observer-model.md` §7, §8, §11 to §14).
+//!
+//! Invariant: a statement that changes the cluster is sent only after a look says that its goal is not true yet, so each act
+//! can be repeated after an answer that was lost. A limit and the statement that it is for go over the same connection (W54).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use super::connect::{Endpoint, NoLogin, STATEMENT_LIMIT, bye, connect, limited, login, useless};
+use super::quote::literal;
+use super::{members, view};
+use crate::crash::{self, Point};
+use crate::error::{Code, Error, Result};
+use crate::flow::ports::{ClusterSql, Handed, Login, ObSql, Progress, SqlAct, SqlAnswer};
+use crate::model::{Password, ServerAddr, ZoneName};
+
+/// The database announces a checkpoint nowhere: it has to be read.
+const CHECKPOINT_LOOK: Duration = Duration::from_millis(500);
+
+/// A young cluster may refuse for a moment what it takes then.
+const SOON: Duration = Duration::from_millis(500);
+
+/// What a probe may take in the database itself, in microseconds.
+const PROBE_MICROS: u32 = 2_000_000;
+
+/// Where the own server is.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// Its name in the cluster; unknown before init.
+    pub server: Option<ServerAddr>,
+    pub sql_port: u16,
+}
+
+/// SQL to the local `observer`.
+#[derive(Clone)]
+pub struct ObserverSql {
+    ip: IpAddr,
+    own: Arc<dyn Fn() -> Own + Send + Sync>,
+}
+
+impl std::fmt::Debug for ObserverSql {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ObserverSql({})", (self.own)().sql_port)
+    }
+}
+
+impl ObserverSql {
+    /// `ip` is the agent's: the loopback address of its family is used, or itself where it is one. `own` may change while the
+    /// agent runs.
+    pub fn new(ip: IpAddr, own: impl Fn() -> Own + Send + Sync + 'static) -> Self {
+        let loopback = match ip {
+            _ if ip.is_loopback() => ip,
+            IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        };
+        Self { ip: loopback, own: Arc::new(own) }
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint { ip: self.ip, port: (self.own)().sql_port }
+    }
+
+    async fn first_column(&self, password: &Password, what: &str, sql: &str) -> Result<Option<String>> {
+        let endpoint = self.endpoint();
+        let mut connection = connect(endpoint, password).await?;
+        let value = limited(endpoint, what, STATEMENT_LIMIT, connection.query_first::<String, _>(sql)).await;
+        bye(connection).await;
+        value
+    }
+}
+
+/// Whether the own server serves: tables answer, and its row has a start time. (That it is stopped by SQL is no obstacle to
+/// answering.)
+fn probe(own: Option<ServerAddr>) -> String {
+    let hint = format!("/*+ QUERY_TIMEOUT({PROBE_MICROS}) */");
+    match own {
+        None => format!("SELECT {hint} CAST(count(*) AS CHAR) FROM oceanbase.__ALL_DATABASE"),
+        Some(ServerAddr { ip, port }) => format!(
+            "SELECT {hint} CAST(count(*) AS CHAR) FROM oceanbase.DBA_OB_SERVERS WHERE SVR_IP = {} AND SVR_PORT = {port} \
+             AND STATUS = 'ACTIVE' AND START_SERVICE_TIME IS NOT NULL",
+            literal(&ip.to_string())
+        ),
+    }
+}
+
+impl ObSql for ObserverSql {
+    fn login<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Login> {
+        Box::pin(async move {
+            match login(self.endpoint(), password).await {
+                Ok(connection) => {
+                    bye(connection).await;
+                    Login::Accepted
+                }
+                Err(NoLogin::Refused) => Login::Refused,
+                Err(NoLogin::NoAnswer(_)) => Login::NoAnswer,
+            }
+        })
+    }
+
+    fn serving<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let own = (self.own)().server;
+            let count = self.first_column(password, "asking whether the server serves", &probe(own)).await;
+            match count.map_err(as_silence)?.as_deref() {
+                Some("0") if own.is_some() => Err(useless(self.endpoint(), "its cluster does not count it as serving")),
+                Some(_) => Ok(()),
+                None => Err(useless(self.endpoint(), "it answers, but has not begun to serve")),
+            }
+        })
+    }
+
+    fn set_root_password<'a>(
+        &'a self,
+        current: &'a Password,
+        new: &'a Password,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let endpoint = self.endpoint();
+            let mut connection = connect(endpoint, current).await?;
+            let sql = format!("ALTER USER root IDENTIFIED BY {}", literal(new.expose()));
+            let done = change(endpoint, &mut connection, "ALTER USER root", STATEMENT_LIMIT, &sql).await;
+            bye(connection).await;
+            done
+        })
+    }
+
+    fn minor_freeze<'a>(
+        &'a self,
+        password: &'a Password,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let servers = (self.own)().server.into_iter().collect();
+            let act = SqlAct::Freeze { servers };
+            self.act(password, &act, Duration::from_secs(3_600), progress).await.map(|_| ())
+        })
+    }
+
+    fn parameter_names<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<Vec<String>>> {
+        Box::pin(async move {
+            let endpoint = self.endpoint();
+            let mut connection = connect(endpoint, password).await?;
+            let sql = "SELECT DISTINCT lower(NAME) FROM oceanbase.GV$OB_PARAMETERS";
+            let names =
+                limited(endpoint, "listing parameters", STATEMENT_LIMIT, connection.query::<String, _>(sql)).await;
+            bye(connection).await;
+            names
+        })
+    }
+
+    fn version<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move {
+            let version = self.first_column(password, "asking for the version", "SELECT ob_version()").await?;
+            version.ok_or_else(|| useless(self.endpoint(), "it told no version"))
+        })
+    }
+}
+
+impl ClusterSql for ObserverSql {
+    fn act<'a>(
+        &'a self,
+        password: &'a Password,
+        act: &'a SqlAct,
+        limit: Duration,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<SqlAnswer>> {
+        Box::pin(async move {
+            let endpoint = self.endpoint();
+            let mut connection = connect(endpoint, password).await?;
+            let mut session = Session { endpoint, connection: &mut connection, limit, progress };
+            let done = match session.set_limit().await {
+                Ok(()) => session.act(act).await,
+                Err(error) => Err(error),
+            };
+            bye(connection).await;
+            done.map_err(as_silence)
+        })
+    }
+}
+
+/// Answers of a database that has no leader now, or is about to be or cease: another server may answer, or this one soon
+/// (`observer-model.md` §14).
+const NOT_NOW: [u16; 12] = [4012, 4038, 4121, 4124, 4265, 4550, 4638, 4652, 4654, 4722, 8001, 8002];
+
+fn number_of(error: &Error) -> Option<u16> {
+    if error.code != Code::MysqlError {
+        return None;
+    }
+    let number = error.data()?.get("number")?.as_u64()?;
+    u16::try_from(number).ok()
+}
+
+fn as_silence(error: Error) -> Error {
+    if number_of(&error).is_some_and(|number| NOT_NOW.contains(&number)) {
+        return Error::new(Code::DatabaseUseless, error.text());
+    }
+    error
+}
+
+/// Sends a statement that changes the database.
+async fn change(endpoint: Endpoint, connection: &mut Conn, what: &str, limit: Duration, sql: &str) -> Result<()> {
+    crash::point(Point::BeforeSql);
+    let done = limited(endpoint, what, limit, connection.query_drop(sql)).await;
+    crash::point(Point::AfterSql);
+    done
+}
+
+/// One connection with its limit.
+struct Session<'a> {
+    endpoint: Endpoint,
+    connection: &'a mut Conn,
+    limit: Duration,
+    progress: &'a dyn Progress,
+}
+
+impl Session<'_> {
+    /// The database gives up a moment before we do: then it tells why.
+    async fn set_limit(&mut self) -> Result<()> {
+        let micros = self.limit.as_micros().saturating_sub(500_000).max(500_000);
+        let sql = format!("SET SESSION ob_query_timeout = {micros}");
+        limited(self.endpoint, "setting the time limit", STATEMENT_LIMIT, self.connection.query_drop(sql)).await
+    }
+
+    async fn act(&mut self, act: &SqlAct) -> Result<SqlAnswer> {
+        let (endpoint, limit) = (self.endpoint, self.limit);
+        match act {
+            SqlAct::View => {
+                let view = view::read(endpoint, self.connection, limit).await?;
+                return Ok(SqlAnswer::View(Box::new(view)));
+            }
+            SqlAct::ReadMembers => {
+                return members::read(endpoint, self.connection, limit).await.map(SqlAnswer::Members);
+            }
+            SqlAct::StartServer { server } => self.start_server(*server).await?,
+            SqlAct::StopServer { server } => self.stop_server(*server).await?,
+            SqlAct::StartZone { zone } => self.start_zone(zone).await?,
+            SqlAct::StopZone { zone } => self.stop_zone(zone).await?,
+            SqlAct::Freeze { servers } => self.freeze(servers).await?,
+            SqlAct::Bootstrap { first, others } => self.bootstrap(first, others).await?,
+            SqlAct::MakeTables => members::make_tables(endpoint, self.connection, limit).await?,
+            SqlAct::SaveMembers { members } => members::save(endpoint, self.connection, limit, members).await?,
+            SqlAct::ForgetMember { member } => {
+                members::forget(endpoint, self.connection, limit, member.agent).await?;
+            }
+            SqlAct::MakeProxyUser { password } => self.make_proxy_user(password).await?,
+            SqlAct::LoadTimeZones => {
+                self.change("loading time zones", "ALTER SYSTEM LOAD MODULE DATA MODULE = timezone TENANT = sys").await?;
+            }
+        }
+        Ok(SqlAnswer::Done)
+    }
+
+    async fn change(&mut self, what: &str, sql: &str) -> Result<()> {
+        change(self.endpoint, self.connection, what, self.limit, sql).await
+    }
+
+    async fn count(&mut self, what: &str, sql: String) -> Result<u64> {
+        let count = limited(self.endpoint, what, self.limit, self.connection.query_first::<u64, _>(sql)).await?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// `None` for a server that the cluster does not know; else whether it is stopped.
+    async fn is_stopped(&mut self, server: ServerAddr) -> Result<Option<bool>> {
+        let rows = view::servers(self.endpoint, self.connection, self.limit).await?;
+        Ok(rows.into_iter().find(|row| row.server == server).map(|row| row.stopped.is_some()))
+    }
+
+    async fn start_server(&mut self, server: ServerAddr) -> Result<()> {
+        if self.is_stopped(server).await? == Some(false) {
+            return Ok(());
+        }
+        let sql = format!("ALTER SYSTEM START SERVER {}", literal(&server.to_string()));
+        self.change("START SERVER", &sql).await
+    }
+
+    /// Stopped is: marked so, and no leader left there.
+    async fn stop_server(&mut self, server: ServerAddr) -> Result<()> {
+        if self.is_stopped(server).await? == Some(true) {
+            let sql = format!(
+                "SELECT count(*) FROM oceanbase.GV$OB_LOG_STAT WHERE ROLE = 'LEADER' AND SVR_IP = {} AND SVR_PORT = {}",
+                literal(&server.ip.to_string()),
+                server.port
+            );
+            if self.count("looking for leaders", sql).await? == 0 {
+                return Ok(());
+            }
+        }
+        let sql = format!("ALTER SYSTEM STOP SERVER {}", literal(&server.to_string()));
+        self.change("STOP SERVER", &sql).await
+    }
+
+    async fn zone_status(&mut self, zone: &ZoneName) -> Result<Option<String>> {
+        let sql = format!("SELECT STATUS FROM oceanbase.DBA_OB_ZONES WHERE ZONE = {}", literal(zone.as_str()));
+        limited(self.endpoint, "reading the zones", self.limit, self.connection.query_first(sql)).await
+    }
+
+    /// START ZONE of an active zone is an error (4633), so it is looked before and after.
+    async fn start_zone(&mut self, zone: &ZoneName) -> Result<()> {
+        const STATUS_NOT_MATCH: u16 = 4633;
+        let is_active = |status: Option<String>| status.is_some_and(|status| status.eq_ignore_ascii_case("ACTIVE"));
+        if is_active(self.zone_status(zone).await?) {
+            return Ok(());
+        }
+        let sql = format!("ALTER SYSTEM START ZONE {}", literal(zone.as_str()));
+        match self.change("START ZONE", &sql).await {
+            Err(error) if number_of(&error) == Some(STATUS_NOT_MATCH) && is_active(self.zone_status(zone).await?) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn stop_zone(&mut self, zone: &ZoneName) -> Result<()> {
+        let sql = format!("ALTER SYSTEM STOP ZONE {}", literal(zone.as_str()));
+        self.change("STOP ZONE", &sql).await
+    }
+
+    /// The checkpoint of every log stream there has to pass where its log ended before the freeze (W32).
+    async fn freeze(&mut self, servers: &[ServerAddr]) -> Result<()> {
+        let before: Vec<(String, u16, i64, i64, u64)> = limited(
+            self.endpoint,
+            "reading the log streams",
+            self.limit,
+            self.connection.query("SELECT SVR_IP, SVR_PORT, TENANT_ID, LS_ID, END_SCN FROM oceanbase.GV$OB_LOG_STAT"),
+        )
+        .await?;
+        let is_meant = |ip: &str, port: u16| servers.iter().any(|s| s.ip.to_string() == ip && s.port == port);
+        let wanted: Vec<_> = before.into_iter().filter(|(ip, port, ..)| is_meant(ip, *port)).collect();
+        let list: Vec<_> = servers.iter().map(|server| literal(&server.to_string())).collect();
+        let sql = format!("ALTER SYSTEM MINOR FREEZE SERVER = ({})", list.join(", "));
+        self.change("MINOR FREEZE", &sql).await?;
+        let mut told = usize::MAX;
+        loop {
+            let now: Vec<(String, u16, i64, i64, u64)> = limited(
+                self.endpoint,
+                "reading the checkpoints",
+                self.limit,
+                self.connection
+                    .query("SELECT svr_ip, svr_port, tenant_id, ls_id, checkpoint_scn FROM oceanbase.__all_virtual_ls_info"),
+            )
+            .await?;
+            let is_past = |(ip, port, tenant, stream, end): &&(String, u16, i64, i64, u64)| {
+                now.iter().any(|row| row.0 == *ip && row.1 == *port && row.2 == *tenant && row.3 == *stream && row.4 >= *end)
+            };
+            let left = wanted.iter().filter(|row| !is_past(row)).count();
+            if left == 0 {
+                self.progress.info(&format!("frozen; {} log streams have their checkpoint", wanted.len()));
+                return Ok(());
+            }
+            if left != told {
+                self.progress.info(&format!("freezing; {left} of {} log streams are behind", wanted.len()));
+                told = left;
+            }
+            tokio::time::sleep(CHECKPOINT_LOOK).await;
+        }
+    }
+
+    /// Only what is missing is done: a cluster that answers for its servers was bootstrapped (W19).
+    async fn bootstrap(&mut self, first: &[(ZoneName, ServerAddr)], others: &[(ZoneName, ServerAddr)]) -> Result<()> {
+        if self.known_servers().await.is_some() {
+            self.progress.info("the cluster is bootstrapped already");
+        } else {
+            let list: Vec<_> = first
+                .iter()
+                .map(|(zone, server)| format!("ZONE {} SERVER {}", literal(zone.as_str()), literal(&server.to_string())))
+                .collect();
+            self.progress.info(&format!("bootstrapping: {}", list.join(", ")));
+            self.change("BOOTSTRAP", &format!("ALTER SYSTEM BOOTSTRAP {}", list.join(", "))).await?;
+        }
+        for (zone, server) in others {
+            self.add_server(zone, *server).await?;
+        }
+        Ok(())
+    }
+
+    async fn add_server(&mut self, zone: &ZoneName, server: ServerAddr) -> Result<()> {
+        loop {
+            let known = self.known_servers().await;
+            if known.as_ref().is_some_and(|known| known.contains(&server)) {
+                self.progress.info(&format!("server {server} is in"));
+                return Ok(());
+            }
+            if known.is_some() {
+                let sql = format!(
+                    "ALTER SYSTEM ADD SERVER {} ZONE {}",
+                    literal(&server.to_string()),
+                    literal(zone.as_str())
+                );
+                match self.change("ADD SERVER", &sql).await.map_err(as_silence) {
+                    Err(error) if error.code != Code::DatabaseUseless => return Err(error),
+                    _ => {}
+                }
+            }
+            tokio::time::sleep(SOON).await;
+        }
+    }
+
+    /// `None` while the cluster does not answer for them.
+    async fn known_servers(&mut self) -> Option<Vec<ServerAddr>> {
+        let rows = view::servers(self.endpoint, self.connection, STATEMENT_LIMIT).await.ok()?;
+        (!rows.is_empty()).then(|| rows.into_iter().map(|row| row.server).collect())
+    }
+
+    async fn make_proxy_user(&mut self, password: &Handed) -> Result<()> {
+        let with = if password.0.is_empty() {
+            String::new()
+        } else {
+            format!(" IDENTIFIED BY {}", literal(password.0.expose()))
+        };
+        self.change("CREATE USER proxyro", &format!("CREATE USER IF NOT EXISTS `proxyro`@`%`{with}")).await?;
+        self.change("GRANT", "GRANT SELECT ON oceanbase.* TO proxyro").await
+    }
+}
