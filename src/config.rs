@@ -341,7 +341,8 @@ impl Config {
     }
 
     fn validate(&self) -> Result<(), ConfigError> {
-        let Self { agent, engine, peers, api, socket: _, auth, bootstrap, store: _, log, is_detached: _ } = self;
+        let Self { agent, engine, peers, api, socket: _, auth, bootstrap, store: _, log, is_detached: _ } =
+            self;
         if let Some(home) = agent.home.as_deref().filter(|h| !h.is_absolute()) {
             return Err(bad("agent.home", home, "must be an absolute path"));
         }

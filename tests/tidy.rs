@@ -19,6 +19,11 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("cluster", &["model", "error", "clock", "config", "engine::port"], &["camino"]),
     ("flow", &["model", "error", "clock", "tasks", "crash", "config", "cluster", "engine"], &[]),
     ("app", &["model", "error", "clock", "tasks", "config", "cluster", "engine", "flow", "secure"], &[]),
+    (
+        "peer",
+        &["model", "error", "clock", "flow", "secure", "store", "tasks", "wire", "cluster"],
+        &["reqwest", "base64", "bytes"],
+    ),
     ("wire", &["model", "error", "engine", "host::facts", "host::memory"], &["utoipa"]),
     (
         "secure",
@@ -26,7 +31,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
         &["aws_lc_rs", "aes_gcm", "rsa", "base64", "subtle", "zeroize", "secrecy", "camino"],
     ),
     ("store", &["model", "error", "clock", "tasks", "crash", "engine"], &["rusqlite", "camino", "tempfile"]),
-    ("sql", &["model", "error", "crash", "flow::ports"], &["mysql_async"]),
+    ("sql", &["model", "error", "crash", "cluster", "flow::ports"], &["mysql_async"]),
     (
         "process",
         &["model", "error", "clock", "tasks", "crash", "config", "flow::ports", "host"],
@@ -39,8 +44,23 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "api",
-        &["model", "error", "clock", "tasks", "config", "app", "wire", "secure", "engine::port", "host"],
-        &["actix_web", "utoipa", "uuid", "bytes", "camino", "aws_lc_rs", "nix"],
+        &[
+            "model",
+            "error",
+            "clock",
+            "tasks",
+            "config",
+            "app",
+            "wire",
+            "secure",
+            "engine::port",
+            "host",
+            "cluster",
+            "flow::peers",
+            "flow::ports",
+            "peer",
+        ],
+        &["actix_web", "utoipa", "uuid", "bytes", "camino", "aws_lc_rs", "nix", "base64"],
     ),
     (
         "cli",

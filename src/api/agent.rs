@@ -32,7 +32,10 @@ pub(super) async fn join(call: Call<JoinBody>) -> Outcome<DagDetail> {
 /// Leave a cluster that is not initialised, or let an agent leave it; 204 when there is nothing to do
 #[utoipa::path(post, path = "/api/v1/agent/remove", tag = "agent", request_body = AgentInfo,
     responses((status = 200, description = "The task that removes it", body = Envelope<DagDetail>), (status = 204, description = "It is no member")))]
-pub(super) async fn remove(call: Call<AgentInfo>, request: HttpRequest) -> Either<Outcome<DagDetail>, HttpResponse> {
+pub(super) async fn remove(
+    call: Call<AgentInfo>,
+    request: HttpRequest,
+) -> Either<Outcome<DagDetail>, HttpResponse> {
     let target = match call.body.address("the body") {
         Ok(target) => target,
         Err(error) => return Either::Left(Outcome::data(Err(error))),

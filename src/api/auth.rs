@@ -209,7 +209,9 @@ async fn check(
     let fits_agent = |presented: &str| secrets.agent.is_some() && is_same(presented, &agent_password);
     let who = match verdict {
         // Nobody is known by this: what is late or for another target gets no reason.
-        Verdict::Accept if is_on_time && is_for_us => return Ok((opened, claimant(state.identity).to_owned())),
+        Verdict::Accept if is_on_time && is_for_us => {
+            return Ok((opened, claimant(state.identity).to_owned()));
+        }
         // A header without a readable time never belongs to a known caller (H13).
         _ if opened.ts.is_none() => return Err(refusal()),
         Verdict::CheckRoot if door.app().check_root(&opened.auth).await => "root@sys".to_owned(),

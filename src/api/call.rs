@@ -174,7 +174,11 @@ async fn admit<B: Body>(
 }
 
 /// The body in clear. A route without one leaves it unread, but for other agents: there it is what lets them in.
-async fn open_body<B: Body>(door: &Door, payload: Payload, seal: Seal) -> Result<(Vec<u8>, Option<PeerSeal>)> {
+async fn open_body<B: Body>(
+    door: &Door,
+    payload: Payload,
+    seal: Seal,
+) -> Result<(Vec<u8>, Option<PeerSeal>)> {
     let is_read = B::IS_READ || matches!(seal, Seal::Peer(_));
     let body = if is_read { read_in_time(payload, door.limits()).await? } else { Vec::new() };
     match seal {

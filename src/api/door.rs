@@ -79,8 +79,21 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Door {
     pub fn new(parts: Parts) -> Self {
-        let Parts { app, key, seen, keep, identity, peers, auth, api, claimants, socket_uids, clock, tasks, stopping } =
-            parts;
+        let Parts {
+            app,
+            key,
+            seen,
+            keep,
+            identity,
+            peers,
+            auth,
+            api,
+            claimants,
+            socket_uids,
+            clock,
+            tasks,
+            stopping,
+        } = parts;
         let inner = Inner {
             app,
             key: RwLock::new(Arc::new(key)),

@@ -77,7 +77,8 @@ fn topology_server(view: &InfoView, server: &ServerView) -> TopologyServer {
         None => "INACTIVE".to_owned(),
     };
     // One server alone is its own root.
-    let has_root = row.map_or(view.outlook.view.is_none() && view.outlook.agents.len() <= 1, |row| row.has_root);
+    let has_root =
+        row.map_or(view.outlook.view.is_none() && view.outlook.agents.len() <= 1, |row| row.has_root);
     let build = row.map(|row| row.build_version.split('-').next().unwrap_or_default().to_owned());
     TopologyServer {
         svr_ip: server.ip.clone(),
@@ -165,7 +166,8 @@ fn server_info(server: &ServerView) -> ServerInfo {
         with_rootserver: row.is_some_and(|row| row.has_root),
         status: server.status.clone(),
         // An agent that is away says nothing about its server: the database does.
-        ob_status: facts.map_or(if row.is_some_and(|row| row.is_well()) { 3 } else { 0 }, |facts| facts.ob_state),
+        ob_status: facts
+            .map_or(if row.is_some_and(|row| row.is_well()) { 3 } else { 0 }, |facts| facts.ob_state),
         inner_status: row.map(|row| row.status.clone()).unwrap_or_default(),
         start_time: row.and_then(|row| row.started.clone()),
         stop_time: row.and_then(|row| row.stopped.clone()),
@@ -177,7 +179,10 @@ fn server_info(server: &ServerView) -> ServerInfo {
         obshell_port: server.agent.map_or(0, |agent| agent.port),
         obpilot: Some(ServerMore {
             agent_reached: is_reached,
-            process: server.seen.as_ref().map_or_else(|| "no agent is known for it".to_owned(), |seen| seen.in_words()),
+            process: server
+                .seen
+                .as_ref()
+                .map_or_else(|| "no agent is known for it".to_owned(), |seen| seen.in_words()),
             safe_to_stop: server.stop_risks.clone().map(Into::into),
         }),
     }

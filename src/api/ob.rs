@@ -87,7 +87,8 @@ pub(super) async fn start(call: Call<StartBody>) -> TaskOrPlan {
 pub(super) async fn stop(call: Call<StopBody>) -> TaskOrPlan {
     let body = &call.body;
     let mode = StopMode { is_forced: body.force, terminates: body.terminate };
-    let wanted = wanted(body.scope.parse(), body.force_pass_dag.clone(), Wish::Stop(mode), body.plan_hash.clone());
+    let wanted =
+        wanted(body.scope.parse(), body.force_pass_dag.clone(), Wish::Stop(mode), body.plan_hash.clone());
     operate(call, wanted).await
 }
 
@@ -145,7 +146,8 @@ async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> TaskOrPlan
 }
 
 fn render_plan(plan: crate::app::Plan) -> Plan {
-    let crate::app::Plan { name, scope, servers, stages, streams, consequences, obstacles, no_return, hash } = plan;
+    let crate::app::Plan { name, scope, servers, stages, streams, consequences, obstacles, no_return, hash } =
+        plan;
     let servers = servers.into_iter().map(|s| PlanServer {
         agent: s.agent,
         zone: s.zone,

@@ -68,6 +68,7 @@ impl Modify for FromRoutes {
             let operation = match route.method {
                 "GET" => &mut item.get,
                 "PUT" => &mut item.put,
+                "DELETE" => &mut item.delete,
                 _ => &mut item.post,
             };
             if let Some(operation) = operation {
@@ -80,7 +81,7 @@ impl Modify for FromRoutes {
 fn complete(operation: &mut Operation, route: &Route) {
     operation.operation_id = Some(operation_id(route));
     let is_protected = route.class != RouteClass::Open;
-    let names_a_task = route.path.contains('{') || route.path.contains("/maintain/");
+    let names_a_task = route.path.contains("{id}") || route.path.contains("/maintain/");
     let refusals = [
         (true, "default", "A refusal; errCode is one of errors.json, and its status stands there"),
         (
@@ -120,7 +121,9 @@ fn complete(operation: &mut Operation, route: &Route) {
 /// Method and path in words: handlers of two rooms may have the same name, operations of one document may not.
 fn operation_id(route: &Route) -> String {
     let path = route.path.trim_start_matches("/api/v1/").replace(['/', '-'], "_");
-    format!("{}_{path}", route.method.to_lowercase()).replace("{id}", "by_id")
+    format!("{}_{path}", route.method.to_lowercase())
+        .replace("{id}", "by_id")
+        .replace("{zone_name}", "by_name")
 }
 
 fn refusal(about: &str) -> Response {

@@ -79,8 +79,13 @@ impl Sessions {
         let (said, session) = answer(&self.identity, hello, name.clone()).map_err(|_| refusal())?;
         table.count += 1;
         let began = table.count;
-        let served =
-            Served { from: hello.from, key, session: Arc::new(session), counters: Counters::default(), began };
+        let served = Served {
+            from: hello.from,
+            key,
+            session: Arc::new(session),
+            counters: Counters::default(),
+            began,
+        };
         table.sessions.insert(name, served);
         table.forget_oldest(hello.from);
         Ok(said)

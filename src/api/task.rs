@@ -12,8 +12,8 @@ use crate::engine::port::Detail;
 use crate::error::{Code, Result};
 use crate::model::{EventId, on_wire};
 use crate::wire::{
-    self, BlockedView, Contents, DagDetail, Envelope, LockView, LogLine, NodeDetail, NotReached, OperatorBody,
-    SubTaskDetail, WaitView, operator_body,
+    self, BlockedView, Contents, DagDetail, Envelope, LockView, LogLine, NodeDetail, NotReached,
+    OperatorBody, SubTaskDetail, WaitView, operator_body,
 };
 
 /// One task, at once or when it has changed

@@ -128,7 +128,10 @@ impl App {
         })?;
         may(Act::Admit, master, other.identity)?;
         if other.version != API_VERSION {
-            let text = format!("{master} has version {}, this agent {API_VERSION}; install the same on both", other.version);
+            let text = format!(
+                "{master} has version {}, this agent {API_VERSION}; install the same on both",
+                other.version
+            );
             return Err(Error::new(Code::VersionInconsistent, text));
         }
         let engine = self.parts.ledger.state().engine.name();
@@ -156,7 +159,10 @@ impl App {
                 return Ok(state.members.clone());
             }
             Some(_) => {
-                let text = format!("{} is a member already, with another key or zone; remove it first", member.agent);
+                let text = format!(
+                    "{} is a member already, with another key or zone; remove it first",
+                    member.agent
+                );
                 return Err(Error::new(Code::AgentAlreadyExists, text));
             }
             None => {}
@@ -184,7 +190,12 @@ impl App {
     ///
     /// # Errors
     /// The identity's refusal, a held lock, or a failing store.
-    pub async fn remove(&self, target: AgentAddr, caller: &Caller, request: Request) -> Result<Option<Snapshot>> {
+    pub async fn remove(
+        &self,
+        target: AgentAddr,
+        caller: &Caller,
+        request: Request,
+    ) -> Result<Option<Snapshot>> {
         let state = self.parts.ledger.state();
         if state.identity == Identity::Single && target == self.own() {
             return Ok(None);

@@ -44,7 +44,10 @@ impl App {
         let state = self.parts.ledger.state();
         let master = state.members.master()?.agent;
         let asked = self.parts.ports.peers.check_password(master, credential).await;
-        asked.inspect_err(|error| tracing::info!(%error, "the master could not be asked who a caller is")).ok().flatten()
+        asked
+            .inspect_err(|error| tracing::info!(%error, "the master could not be asked who a caller is"))
+            .ok()
+            .flatten()
     }
 
     async fn adopt(&self, password: Password, actor: &str) {

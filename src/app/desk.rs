@@ -67,22 +67,28 @@ impl App {
     /// One meaning per message and identity: what is meant for a member of a cluster never acts on another (W39).
     fn check_prepare(&self, from: AgentAddr, request: &Prepare) -> Result<()> {
         let state = self.parts.ledger.state();
-        let is_from_master = state.members.master().is_some_and(|master| master.agent == from) || from == self.own();
+        let is_from_master =
+            state.members.master().is_some_and(|master| master.agent == from) || from == self.own();
         let wanted: &[Identity] = match request.operation {
             Operation::Start | Operation::Stop { .. } | Operation::Stand => &[Identity::ClusterAgent],
             Operation::Adopt { .. } => &[Identity::Follower, Identity::ClusterAgent],
             Operation::Leave => &[Identity::Follower, Identity::Single],
-            Operation::Deploy { .. } | Operation::Undeploy | Operation::StartFirst { .. } | Operation::UndoStart => {
-                &[Identity::Follower]
-            }
+            Operation::Deploy { .. }
+            | Operation::Undeploy
+            | Operation::StartFirst { .. }
+            | Operation::UndoStart => &[Identity::Follower],
         };
         if !wanted.contains(&state.identity) {
             let wanted: Vec<_> = wanted.iter().map(|identity| identity.text()).collect();
-            let text = format!("{} is {}, but must be {} for this", self.own(), state.identity, wanted.join(" or "));
+            let text =
+                format!("{} is {}, but must be {} for this", self.own(), state.identity, wanted.join(" or "));
             return Err(Error::new(Code::IdentityNotSupported, text));
         }
         if state.identity == Identity::Follower && !is_from_master {
-            return Err(Error::new(Code::IdentityNotSupported, format!("{from} is not the master of {}", self.own())));
+            return Err(Error::new(
+                Code::IdentityNotSupported,
+                format!("{from} is not the master of {}", self.own()),
+            ));
         }
         Ok(())
     }
@@ -131,11 +137,15 @@ impl App {
         let dag = self.submit(template, &caller, Request::default()).await?;
         let rest = self.parts.engine.until(dag.id, |dag| dag.state.is_at_rest());
         let ended = tokio::time::timeout(REMOVAL_LIMIT, rest).await;
-        let ended = ended.map_err(|_| Error::new(Code::RpcRequestFailed, "the removal goes on at the master"))??;
+        let ended =
+            ended.map_err(|_| Error::new(Code::RpcRequestFailed, "the removal goes on at the master"))??;
         if ended.state == DagState::Succeeded {
             return Ok(());
         }
-        Err(Error::new(Code::RpcRequestError, format!("{} could not remove {follower}; its task {} failed", self.own(), ended.id)))
+        Err(Error::new(
+            Code::RpcRequestError,
+            format!("{} could not remove {follower}; its task {} failed", self.own(), ended.id),
+        ))
     }
 
     /// A client of our follower: who it is, if the password is right. Its right to claim was judged where it knocked.
@@ -147,7 +157,8 @@ impl App {
         let password = &credential.password.0;
         if credential.is_agent {
             let known = secrets.agent.as_ref()?;
-            return crate::secure::is_same(known.expose(), password.expose()).then(|| "agent password".to_owned());
+            return crate::secure::is_same(known.expose(), password.expose())
+                .then(|| "agent password".to_owned());
         }
         secrets.root.as_ref()?;
         self.check_root(password).await.then(|| "root@sys".to_owned())

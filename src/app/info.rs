@@ -71,10 +71,8 @@ impl App {
         let version = outlook.view.as_ref().map(|view| view.version.clone());
         let version = version.or_else(|| state.server.version.clone()).unwrap_or_default();
         let under_way = self.under_way().await;
-        let zones = match state.identity {
-            Identity::ClusterAgent => self.zones(&state, &outlook, &under_way),
-            _ => Vec::new(),
-        };
+        let is_cluster = state.identity == Identity::ClusterAgent;
+        let zones = if is_cluster { self.zones(&state, &outlook, &under_way) } else { Vec::new() };
         InfoView { state, outlook, version, zones }
     }
 
@@ -96,7 +94,13 @@ impl App {
             Scope::Server(_) => false,
         });
         let status = match (task, row) {
-            (Some(task), _) => if task.is_start { "STARTING" } else { "STOPPING" },
+            (Some(task), _) => {
+                if task.is_start {
+                    "STARTING"
+                } else {
+                    "STOPPING"
+                }
+            }
             (None, Some(row)) if row.is_active() => "RUNNING",
             (None, Some(_)) => "STOPPED",
             (None, None) => "UNKNOWN",
@@ -122,7 +126,8 @@ impl App {
             })
             .collect();
         let unlisted = outlook.agents.iter().filter(|seen| {
-            let is_listed = outlook.view.as_ref().is_some_and(|view| view.server(seen.member.server()).is_some());
+            let is_listed =
+                outlook.view.as_ref().is_some_and(|view| view.server(seen.member.server()).is_some());
             seen.member.zone == *zone && !is_listed
         });
         servers.extend(unlisted.map(|seen| self.server(outlook, Some(seen), None, under_way)));
@@ -152,14 +157,20 @@ impl App {
             status: status(task, seen, row).to_owned(),
             task: task.map(|task| task.id.clone()),
             architecture: seen.map(|seen| seen.member.architecture.clone()).unwrap_or_default(),
-            stop_risks: agent.filter(|_| is_clustered).map(|agent| self.stop_risks(outlook.view.as_deref(), &[agent])),
+            stop_risks: agent
+                .filter(|_| is_clustered)
+                .map(|agent| self.stop_risks(outlook.view.as_deref(), &[agent])),
         }
     }
 
     /// Our own server: `GET /observer/info`.
     pub async fn own_server(&self) -> Option<ServerView> {
         let info = self.overview().await;
-        let own = info.zones.into_iter().flat_map(|zone| zone.servers).find(|server| server.agent == Some(self.own()));
+        let own = info
+            .zones
+            .into_iter()
+            .flat_map(|zone| zone.servers)
+            .find(|server| server.agent == Some(self.own()));
         own.or_else(|| {
             let seen = info.outlook.agents.iter().find(|seen| seen.member.agent == self.own());
             Some(self.server(&info.outlook, seen, None, &[]))
@@ -170,20 +181,21 @@ impl App {
     async fn under_way(&self) -> Vec<UnderWay> {
         let unfinished = self.parts.archive.dags(crate::engine::port::DagFilter::Unfinished, false).await;
         let unfinished = unfinished.unwrap_or_default();
-        let coordinated = unfinished.iter().filter(|detail| !detail.snapshot.state.is_at_rest()).filter_map(|detail| {
-            let definition = &detail.snapshot.definition;
-            if !matches!(definition.flow.as_str(), "start" | "stop") {
-                return None;
-            }
-            let params: handshake::Params = serde_json::from_value(definition.params.clone()).ok()?;
-            Some(UnderWay {
-                id: crate::model::GenericId::agent(self.own(), detail.snapshot.id.0).to_string(),
-                is_start: definition.flow == "start",
-                ends_processes: matches!(params.operation, Operation::Stop { .. }),
-                scope: params.scope,
-                agents: params.agents,
-            })
-        });
+        let coordinated =
+            unfinished.iter().filter(|detail| !detail.snapshot.state.is_at_rest()).filter_map(|detail| {
+                let definition = &detail.snapshot.definition;
+                if !matches!(definition.flow.as_str(), "start" | "stop") {
+                    return None;
+                }
+                let params: handshake::Params = serde_json::from_value(definition.params.clone()).ok()?;
+                Some(UnderWay {
+                    id: crate::model::GenericId::agent(self.own(), detail.snapshot.id.0).to_string(),
+                    is_start: definition.flow == "start",
+                    ends_processes: matches!(params.operation, Operation::Stop { .. }),
+                    scope: params.scope,
+                    agents: params.agents,
+                })
+            });
         coordinated.collect()
     }
 }
@@ -201,7 +213,10 @@ fn status(task: Option<&UnderWay>, seen: Option<&Seen>, row: Option<&ServerRow>)
         (None, Some(row)) if !row.status.eq_ignore_ascii_case("ACTIVE") => "UNAVAILABLE",
         (None, Some(row)) if row.stopped.is_some() => "SERVICE_STOPPED",
         // An agent that is away says nothing about its server: the database does.
-        (None, Some(row)) if row.is_well() && state.is_none_or(|state| state == 3 || seen.is_some_and(|s| s.facts.is_err())) => {
+        (None, Some(row))
+            if row.is_well()
+                && state.is_none_or(|state| state == 3 || seen.is_some_and(|s| s.facts.is_err())) =>
+        {
             "RUNNING"
         }
         (None, None) if state == Some(3) => "RUNNING",

@@ -77,7 +77,8 @@ async fn compare(app: &App) -> Result<()> {
         return Ok(());
     }
     let password = ports.ledger.root_password();
-    let SqlAnswer::Members(read) = ports.cluster.act(&password, &SqlAct::ReadMembers, LIMIT, &Silent).await? else {
+    let SqlAnswer::Members(read) = ports.cluster.act(&password, &SqlAct::ReadMembers, LIMIT, &Silent).await?
+    else {
         return Ok(());
     };
     let Some(own) = state.own_member().cloned() else { return Ok(()) };
@@ -87,7 +88,10 @@ async fn compare(app: &App) -> Result<()> {
             return Ok(());
         }
         Some(known) if *known != own => {
-            ports.cluster.act(&password, &SqlAct::SaveMembers { members: vec![own.clone()] }, LIMIT, &Silent).await?;
+            ports
+                .cluster
+                .act(&password, &SqlAct::SaveMembers { members: vec![own.clone()] }, LIMIT, &Silent)
+                .await?;
         }
         Some(_) => {}
     }
@@ -99,4 +103,3 @@ async fn compare(app: &App) -> Result<()> {
     }
     Ok(())
 }
-

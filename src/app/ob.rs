@@ -138,8 +138,9 @@ impl App {
             self.check_stop(wanted, &agents, &outlook, &fates, &mut obstacles, &mut remarks).await;
         }
         obstacles.extend(self.held(&outlook, &agents, &wanted.force).await);
-        let is_emergency =
-            wanted.wish == Wish::Start && self.parts.ports.engine == EngineKind::Observer && outlook.is_all_down();
+        let is_emergency = wanted.wish == Wish::Start
+            && self.parts.ports.engine == EngineKind::Observer
+            && outlook.is_all_down();
         let params = Params {
             operation,
             scope: wanted.scope.clone(),
@@ -250,10 +251,13 @@ impl App {
         let losses: Vec<Fate> = fates.iter().filter(|fate| !fate.keeps_majority()).cloned().collect();
         match (losses.is_empty(), is_forced) {
             (true, _) if outlook.view.is_some() => {}
-            (true, true) => remarks.push("forced without knowing what becomes of the log streams: no server answers".to_owned()),
+            (true, true) => remarks
+                .push("forced without knowing what becomes of the log streams: no server answers".to_owned()),
             // That nobody answers is an obstacle of its own.
             (true, false) => {}
-            (false, true) => remarks.extend(losses.iter().map(|fate| format!("forced although {}", fate.in_words()))),
+            (false, true) => {
+                remarks.extend(losses.iter().map(|fate| format!("forced although {}", fate.in_words())))
+            }
             (false, false) => obstacles.push(zones::majority_error(&losses)),
         }
     }
@@ -270,12 +274,16 @@ impl App {
             }
             EngineKind::Observer => {
                 let is_down = |agent: &AgentAddr| {
-                    outlook.seen(*agent).and_then(|seen| seen.facts()).is_some_and(|facts| facts.process.is_none())
+                    outlook
+                        .seen(*agent)
+                        .and_then(|seen| seen.facts())
+                        .is_some_and(|facts| facts.process.is_none())
                 };
                 if outlook.view.is_some() || agents.iter().all(is_down) && outlook.is_all_down() {
                     return Ok(());
                 }
-                let said = outlook.agents.iter().map(|seen| format!("{} {}", seen.member.agent, seen.in_words()));
+                let said =
+                    outlook.agents.iter().map(|seen| format!("{} {}", seen.member.agent, seen.in_words()));
                 said.collect::<Vec<_>>().join(", ")
             }
         };
@@ -289,7 +297,8 @@ impl App {
             return Ok(());
         }
         let members = &self.parts.ledger.state().members;
-        let zones: BTreeSet<ZoneName> = agents.iter().filter_map(|agent| members.zone_of(*agent).cloned()).collect();
+        let zones: BTreeSet<ZoneName> =
+            agents.iter().filter_map(|agent| members.zone_of(*agent).cloned()).collect();
         let zones: Vec<_> = zones.into_iter().collect();
         let refuse = |text: String| Err(Error::new(Code::StoppedInMultiZone, text));
         if zones.len() > 1 {
@@ -303,7 +312,10 @@ impl App {
         if stopped.is_empty() {
             return Ok(());
         }
-        refuse(format!("something is stopped in another zone already: {}; start that first, or use force", stopped.join(", ")))
+        refuse(format!(
+            "something is stopped in another zone already: {}; start that first, or use force",
+            stopped.join(", ")
+        ))
     }
 
     /// Locks that are held and not named in `forcePassDag` are told before anything is made, with every id that would unlock
@@ -322,15 +334,19 @@ impl App {
         ids.dedup();
         let each: Vec<_> = held
             .iter()
-            .map(|(agent, h)| format!("{agent} is busy with task [{}:{}] since {}", h.id, h.name, on_wire(h.since)))
+            .map(|(agent, h)| {
+                format!("{agent} is busy with task [{}:{}] since {}", h.id, h.name, on_wire(h.since))
+            })
             .collect();
         let text = format!(
             "{}; wait for it to end, or name {} in forcePassDag to cancel and pass it",
             each.join("; "),
             ids.join(", ")
         );
-        let holders: Vec<_> = held.iter().map(|(agent, holder)| json!({ "agent": agent, "holder": holder })).collect();
-        let data = json!({ "genecric_id": "", "expected_stage": 0, "id": ids, "holder": first, "holders": holders });
+        let holders: Vec<_> =
+            held.iter().map(|(agent, holder)| json!({ "agent": agent, "holder": holder })).collect();
+        let data =
+            json!({ "genecric_id": "", "expected_stage": 0, "id": ids, "holder": first, "holders": holders });
         Some(Error::new(Code::UnderMaintenanceDag, text).with_data(data))
     }
 
@@ -354,5 +370,9 @@ impl App {
 fn unneeded(force: &[String], outlook: &Outlook) -> Vec<String> {
     let holders: Vec<_> = outlook.agents.iter().filter_map(|seen| seen.held_by()).collect();
     let holds = |id: &String| holders.iter().any(|holder| holder.id == *id || holder.sub_dag == *id);
-    force.iter().filter(|id| !holds(id)).map(|id| format!("task {id} in forcePassDag holds nothing")).collect()
+    force
+        .iter()
+        .filter(|id| !holds(id))
+        .map(|id| format!("task {id} in forcePassDag holds nothing"))
+        .collect()
 }

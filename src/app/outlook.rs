@@ -35,7 +35,10 @@ impl Progress for Silent {
 
 /// The last view, for all who ask at the same time.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered(Arc<Mutex<Option<(Stopwatch, Option<Arc<ClusterView>>)>>>);
+pub struct Remembered(Arc<Mutex<Option<Read>>>);
+
+/// When it was read, and what; nothing when nobody answered.
+type Read = (Stopwatch, Option<Arc<ClusterView>>);
 
 /// An agent with what it tells, or why it is not known.
 #[derive(Clone, Debug)]
@@ -122,7 +125,10 @@ impl App {
             return view.clone();
         }
         let read = zones::glance(&self.parts.ports, LIMIT, &Silent).await;
-        let view = read.inspect_err(|error| tracing::debug!(%error, "nobody answers for the cluster")).ok().map(Arc::new);
+        let view = read
+            .inspect_err(|error| tracing::debug!(%error, "nobody answers for the cluster"))
+            .ok()
+            .map(Arc::new);
         *remembered = Some((Stopwatch::start(), view.clone()));
         view
     }
@@ -133,11 +139,14 @@ impl App {
             return vec!["it is the only server: the database is away while it is stopped".to_owned()];
         }
         let Some(view) = view else {
-            return vec!["no server answers for the cluster, so nothing is proven about its log streams".to_owned()];
+            return vec![
+                "no server answers for the cluster, so nothing is proven about its log streams".to_owned(),
+            ];
         };
         let stopping = zones::servers_of(&self.parts.ports, agents);
         let state = self.parts.ledger.state();
-        let zones: Vec<_> = agents.iter().filter_map(|agent| state.members.zone_of(*agent).cloned()).collect();
+        let zones: Vec<_> =
+            agents.iter().filter_map(|agent| state.members.zone_of(*agent).cloned()).collect();
         let mut risks: Vec<_> = zones::losses(view, &stopping).iter().map(Fate::in_words).collect();
         let elsewhere = view.stopped_elsewhere(&zones);
         if !elsewhere.is_empty() {

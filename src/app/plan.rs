@@ -95,10 +95,15 @@ impl App {
         findings: Vec<Finding>,
     ) -> Result<Plan> {
         let definition = self.parts.engine.define(resolved.template.clone())?;
-        let servers: Vec<_> = resolved.agents.iter().map(|agent| self.planned(wanted, resolved, *agent)).collect();
+        let servers: Vec<_> =
+            resolved.agents.iter().map(|agent| self.planned(wanted, resolved, *agent)).collect();
         let mut obstacles: Vec<_> = resolved.obstacles.iter().map(|error| error.text().to_owned()).collect();
         let mut consequences = self.consequences(wanted, resolved);
-        let is_up = resolved.outlook.seen(self.own()).and_then(|seen| seen.facts()).is_some_and(|f| f.process.is_some());
+        let is_up = resolved
+            .outlook
+            .seen(self.own())
+            .and_then(|seen| seen.facts())
+            .is_some_and(|f| f.process.is_some());
         let mut plan = Plan {
             name: definition.name.clone(),
             scope: wanted.scope.to_string(),
@@ -111,13 +116,16 @@ impl App {
             hash: String::new(),
         };
         let named = serde_json::to_string(&(&plan, &consequences, &obstacles));
-        plan.hash = sha256_hex(&named.map_err(|e| Error::unexpected("a plan cannot be written").with_source(e))?);
+        plan.hash =
+            sha256_hex(&named.map_err(|e| Error::unexpected("a plan cannot be written").with_source(e))?);
         // What this host alone would find is shown, and is not part of the promise.
         for finding in findings {
             match (wanted.wish == Wish::Start, finding.is_fatal) {
                 (true, true) if !is_up => obstacles.push(format!("{}: {finding}", self.own())),
                 (true, _) => consequences.push(format!("note: {}: {finding}", self.own())),
-                (false, true) => consequences.push(format!("{} would not start again: {finding}", self.own())),
+                (false, true) => {
+                    consequences.push(format!("{} would not start again: {finding}", self.own()))
+                }
                 (false, false) => {}
             }
         }
@@ -145,7 +153,9 @@ impl App {
             return told;
         }
         if self.parts.ports.engine == EngineKind::Seekdb {
-            told.push("it is the only server: the database is not available until it is started again".to_owned());
+            told.push(
+                "it is the only server: the database is not available until it is started again".to_owned(),
+            );
             return told;
         }
         if wanted.scope == Scope::Global {
@@ -156,7 +166,10 @@ impl App {
             if !fate.keeps_majority() {
                 told.push(format!("loses its majority: {}", fate.in_words()));
             } else if fate.leader_moves {
-                told.push(format!("its leader moves away: tenant {} ({}) log stream {}", fate.tenant_name, fate.tenant, fate.stream));
+                told.push(format!(
+                    "its leader moves away: tenant {} ({}) log stream {}",
+                    fate.tenant_name, fate.tenant, fate.stream
+                ));
             }
         }
         told
@@ -171,7 +184,8 @@ impl App {
             Some(shown) => differences(&shown, now).join("; "),
             None => "that plan is not one of this agent's latest".to_owned(),
         };
-        let text = format!("the plan does not hold any more, and nothing was done: {changed}. Ask for a new plan");
+        let text =
+            format!("the plan does not hold any more, and nothing was done: {changed}. Ask for a new plan");
         Err(Error::new(Code::PlanChanged, text).with_data(serde_json::json!({ "planHash": now.hash })))
     }
 }
@@ -225,7 +239,9 @@ fn no_return(wanted: &OperateRequest) -> &'static str {
         Wish::Stop(_) => {
             "'Minor freeze before stop server': from there on the servers are out of service until they are started"
         }
-        Wish::StopZone(_) => "'Execute stop sql': from there on the zone is out of service until it is started",
+        Wish::StopZone(_) => {
+            "'Execute stop sql': from there on the zone is out of service until it is started"
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub enum Command {
     /// The cluster: join, configure, init, start, stop, show
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Who holds what, since when, for what, until when
+    WhyBlocked(WhyBlockedArgs),
     /// Tasks: list, show, watch, and the four operators
     #[command(subcommand, visible_alias = "utilities")]
     Task(TaskCommand),
@@ -170,10 +172,20 @@ pub enum LogLevel {
     Error,
 }
 
+/// All locks of the cluster, or what one task is blocked by.
+#[derive(Clone, Debug, Args)]
+pub struct WhyBlockedArgs {
+    /// A task
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Make this agent the master of a cluster to be
+    /// Make this agent the master of a cluster to be, or a follower of one
     Join(JoinArgs),
+    /// Leave a cluster that is not initialised, or let another agent leave it
+    Remove(RemoveArgs),
     /// Set name, id, root password and server options, before init
     Config(ConfigArgs),
     /// Create the database; takes the options of `config` too
@@ -196,8 +208,20 @@ pub struct JoinArgs {
     /// Zone of this agent
     #[arg(long, short)]
     pub zone: String,
+    /// File with the agent password of the agent to join (first line); else OBPILOT_MASTER_PASSWORD, else none
+    #[arg(long = "master-password-file", alias = "master_password_file", value_name = "FILE")]
+    pub master_password_file: Option<Utf8PathBuf>,
     #[command(flatten)]
     pub options: ServerOptions,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RemoveArgs {
+    /// The agent that leaves; this one by default
+    #[arg(long, short, value_name = "IP:PORT")]
+    pub server: Option<String>,
     #[command(flatten)]
     pub wait: WaitArgs,
 }

@@ -100,12 +100,35 @@ impl Client {
         Ok(client)
     }
 
+    /// Waits at most so long for the answer.
+    pub(super) async fn get_within<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        limit: Duration,
+    ) -> Result<T, Ending> {
+        self.data(reqwest::Method::GET, target, None, limit).await
+    }
+
     pub(super) async fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, Ending> {
         self.data(reqwest::Method::GET, target, None, LIMIT).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(&self, target: &str, body: &Value) -> Result<T, Ending> {
         self.data(reqwest::Method::POST, target, Some(body), LIMIT).await
+    }
+
+    /// A POST that may find nothing to do.
+    pub(super) async fn post_maybe<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        body: &Value,
+    ) -> Result<Option<T>, Ending> {
+        let request = self.request(reqwest::Method::POST, target, Some(body))?.timeout(LIMIT);
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        if response.status() == reqwest::StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        self.read(target, response).await.map(|envelope| envelope.data)
     }
 
     /// A POST whose answer carries no data.
@@ -135,6 +158,14 @@ impl Client {
     ) -> Result<Envelope<T>, Ending> {
         let request = self.request(method, target, body)?.timeout(limit);
         let response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        self.read(target, response).await
+    }
+
+    async fn read<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        response: reqwest::Response,
+    ) -> Result<Envelope<T>, Ending> {
         let bytes = response.bytes().await.map_err(|e| self.unreachable(&e))?;
         let envelope: Envelope<Value> = serde_json::from_slice(&bytes).map_err(|_| {
             Ending::new(Exit::Failed, format!("the answer of {} is not an agent's", self.place))
@@ -227,10 +258,14 @@ fn refused(status: u16, code: &str, message: &str, data: Option<&Value>) -> Endi
         _ => Exit::Failed,
     };
     let ending = Ending::new(exit, format!("{message} [{code}]"));
-    let holder = data.and_then(|d| d.pointer("/holder/id")).and_then(Value::as_str);
-    match holder {
-        Some(id) => ending.with_hint(format!(
-            "look at it with `obpilot task show {id}`; to push it aside, repeat the command with --id {id}"
+    let ids = data.and_then(|d| d.pointer("/id")).and_then(Value::as_array);
+    let ids: Vec<_> =
+        ids.into_iter().flatten().filter_map(Value::as_str).filter(|id| !id.is_empty()).collect();
+    match ids.first() {
+        Some(first) => ending.with_hint(format!(
+            "look at it with `obpilot task show {first}` or `obpilot why-blocked`; to push aside what is in the way, repeat the \
+             command with --id {}",
+            ids.join(",")
         )),
         None => ending,
     }

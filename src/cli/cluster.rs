@@ -5,20 +5,21 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::args::{
-    ClusterCommand, ClusterSettings, ConfigArgs, Global, InitArgs, JoinArgs, Output, PasswordArgs, ScopeArgs,
-    ServerOptions, ShowArgs, StartArgs, StopArgs, WaitArgs,
+    ClusterCommand, ClusterSettings, ConfigArgs, Global, InitArgs, JoinArgs, Output, PasswordArgs,
+    RemoveArgs, ScopeArgs, ServerOptions, ShowArgs, StartArgs, StopArgs, WaitArgs, WhyBlockedArgs,
 };
 use super::client::Client;
 use super::exit::Ending;
 use super::follow::{Wanted, follow};
 use super::{password, render};
 use crate::model::AgentAddr;
-use crate::wire::{DagDetail, Info, ObInfo, Plan, Status};
+use crate::wire::{BlockedView, DagDetail, Info, ObInfo, Plan, Status};
 
 pub(super) async fn run(command: ClusterCommand, global: &Global) -> Result<(), Ending> {
     let client = Client::connect(global).await?;
     match command {
         ClusterCommand::Join(args) => join(&client, global, args).await,
+        ClusterCommand::Remove(args) => remove(&client, global, args).await,
         ClusterCommand::Config(args) => config(&client, global, args).await,
         ClusterCommand::Init(args) => init(&client, global, args).await,
         ClusterCommand::Start(args) => start(&client, global, args).await,
@@ -37,6 +38,7 @@ async fn make(
     wait: &WaitArgs,
 ) -> Result<(), Ending> {
     let dag: DagDetail = client.post(target, body).await?;
+    dag.notes.iter().for_each(|note| render::say(note));
     follow(client, &dag.id, Wanted::Done, wait, global.output, global.quiet).await
 }
 
@@ -57,7 +59,12 @@ async fn join(client: &Client, global: &Global, args: JoinArgs) -> Result<(), En
         Some(text) => text.parse::<AgentAddr>().map_err(|e| Ending::usage(format!("--server: {e}")))?,
         None => own,
     };
-    let body = json!({ "agentInfo": { "ip": target.ip, "port": target.port }, "zoneName": args.zone });
+    let password = password::of_master(args.master_password_file.as_deref())?;
+    let body = json!({
+        "agentInfo": { "ip": target.ip, "port": target.port },
+        "zoneName": args.zone,
+        "masterPassword": password.expose(),
+    });
     let options = server_options(&args.options)?;
     if options.is_empty() {
         return make(client, global, "/api/v1/agent/join", &body, &args.wait).await;
@@ -66,6 +73,37 @@ async fn join(client: &Client, global: &Global, args: JoinArgs) -> Result<(), En
     let body =
         json!({ "observerConfig": options, "scope": { "type": "SERVER", "target": [own.to_string()] } });
     make(client, global, "/api/v1/observer/config", &body, &args.wait).await
+}
+
+async fn remove(client: &Client, global: &Global, args: RemoveArgs) -> Result<(), Ending> {
+    let target = match &args.server {
+        Some(text) => text.parse::<AgentAddr>().map_err(|e| Ending::usage(format!("--server: {e}")))?,
+        None => own_address(client).await?,
+    };
+    let body = json!({ "ip": target.ip, "port": target.port });
+    match client.post_maybe::<DagDetail>("/api/v1/agent/remove", &body).await? {
+        Some(dag) => follow(client, &dag.id, Wanted::Done, &args.wait, global.output, global.quiet).await,
+        None => {
+            let value = json!({ "agent": target.to_string(), "removed": false });
+            render::done(global.output, &format!("{target} is no member; there was nothing to do"), &value);
+            Ok(())
+        }
+    }
+}
+
+/// `obpilot why-blocked`
+pub(super) async fn why_blocked(args: &WhyBlockedArgs, global: &Global) -> Result<(), Ending> {
+    let client = Client::connect(global).await?;
+    let blocked: BlockedView = client.get("/api/v1/task/blocked").await?;
+    let task = match &args.id {
+        Some(id) => Some(client.get::<DagDetail>(&format!("/api/v1/task/dag/{id}")).await?),
+        None => None,
+    };
+    match global.output {
+        Output::Json => render::json(&json!({ "blocked": blocked, "task": task })),
+        Output::Text => render::out(&render::blocked(&blocked, task.as_ref())),
+    }
+    Ok(())
 }
 
 /// The requests that settings and options amount to, in order.
@@ -186,10 +224,11 @@ async fn stop(client: &Client, global: &Global, args: StopArgs) -> Result<(), En
         return show_plan(client, global, "/api/v1/ob/stop", &body).await.map(|_| ());
     }
     if !args.yes {
-        // Looks before it asks (C26).
+        // Looks before it asks (C26); what was shown is done, or nothing.
         let plan: Plan = client.post("/api/v1/ob/stop?plan=true", &body).await?;
         render::say(&render::plan(&plan));
         password::confirm("Do this?")?;
+        body["planHash"] = plan.hash.into();
     }
     make(client, global, "/api/v1/ob/stop", &body, &args.wait).await
 }
@@ -197,9 +236,10 @@ async fn stop(client: &Client, global: &Global, args: StopArgs) -> Result<(), En
 async fn show(client: &Client, global: &Global, args: &ShowArgs) -> Result<(), Ending> {
     let info: ObInfo = client.get("/api/v1/ob/info").await?;
     let status: Status = client.get("/api/v1/status").await?;
+    let agents: BTreeMap<String, Status> = client.get("/api/v1/agents/status").await?;
     match global.output {
-        Output::Json => render::json(&json!({ "info": info, "status": status })),
-        Output::Text => render::out(&render::cluster(&info, &status, args.detail)),
+        Output::Json => render::json(&json!({ "info": info, "status": status, "agents": agents })),
+        Output::Text => render::out(&render::cluster(&info, &agents, args.detail)),
     }
     Ok(())
 }

@@ -13,10 +13,15 @@ use super::exit::{Ending, Exit};
 use super::render;
 use super::tree::Seen;
 use crate::clock::{self, Stopwatch};
-use crate::wire::{DagDetail, TaskEvent};
+use crate::model::{AgentAddr, GenericId};
+use crate::wire::{DagDetail, Info, TaskEvent};
 
 /// Between two drawings: for the spinner and the running times.
 const TICK: Duration = Duration::from_millis(120);
+
+/// A change of another agent's task is waited for so long, then asked for again.
+const CHANGE_SECS: u64 = 20;
+const CHANGE_LIMIT: Duration = Duration::from_secs(CHANGE_SECS + 10);
 
 /// How long an agent that has gone is waited for: the time of a restart, generously.
 const COMEBACK: Duration = Duration::from_secs(60);
@@ -130,12 +135,17 @@ struct Follower<'a> {
     seen: Seen,
     /// The last event that is shown.
     after: i64,
+    /// Another agent's task: its events are not in this agent's stream, so its changes are waited for.
+    is_elsewhere: bool,
     screen: Screen,
 }
 
 impl<'a> Follower<'a> {
     async fn begin(client: &'a Client, id: &str, quiet: bool) -> Result<Self, Ending> {
         let main: DagDetail = client.get(&format!("/api/v1/task/dag/{id}")).await?;
+        let own: Info = client.get("/api/v1/info").await?;
+        let own = AgentAddr::from_parts(&own.ip, own.port).ok();
+        let owner = id.parse::<GenericId>().ok().and_then(|id| id.owner());
         let screen = Screen::new(quiet);
         screen.begin(&main);
         let mut follower = Self {
@@ -143,6 +153,7 @@ impl<'a> Follower<'a> {
             id: id.to_owned(),
             after: main.obpilot.as_ref().map_or(0, |ours| ours.version),
             seen: Seen { main, parts: BTreeMap::new() },
+            is_elsewhere: owner.is_some() && owner != own,
             screen,
         };
         follower.screen.replay(&follower.seen.main);
@@ -163,7 +174,9 @@ impl<'a> Follower<'a> {
 
     async fn run(&mut self) -> Result<DagDetail, Ending> {
         while !self.is_over() {
-            match self.stream().await {
+            let followed =
+                if self.is_elsewhere { self.wait_for_changes().await } else { self.stream().await };
+            match followed {
                 Ok(()) => {}
                 Err(ending) if ending.exit == Exit::Unreachable => self.come_back().await?,
                 Err(refused) => return Err(refused),
@@ -190,6 +203,29 @@ impl<'a> Follower<'a> {
                 }
                 _ = ticks.tick() => self.screen.draw(&self.seen),
             }
+        }
+        Ok(())
+    }
+
+    /// Waits for one change after another, and shows what is new in the record.
+    async fn wait_for_changes(&mut self) -> Result<(), Ending> {
+        while !self.is_over() {
+            let target = format!("/api/v1/task/dag/{}?watch={}&wait={CHANGE_SECS}", self.id, self.after);
+            let before = record(&self.seen.main);
+            let next = self.client.get_within::<DagDetail>(&target, CHANGE_LIMIT);
+            tokio::pin!(next);
+            let mut ticks = tokio::time::interval(TICK);
+            let changed = loop {
+                tokio::select! {
+                    changed = &mut next => break changed?,
+                    _ = ticks.tick() => self.screen.draw(&self.seen),
+                }
+            };
+            self.after = changed.obpilot.as_ref().map_or(self.after, |ours| ours.version);
+            for (node, line) in record(&changed).into_iter().skip(before.len()) {
+                self.screen.line(&changed, &node, Some(&line));
+            }
+            self.read().await?;
         }
         Ok(())
     }
@@ -247,6 +283,17 @@ impl<'a> Follower<'a> {
             }
         }
     }
+}
+
+/// Every line of the task's record, with its node.
+fn record(dag: &DagDetail) -> Vec<(String, String)> {
+    let mut lines = Vec::new();
+    for node in dag.nodes.iter().flatten() {
+        for sub in node.sub_tasks.iter().flatten() {
+            lines.extend(sub.task_logs.iter().flatten().map(|line| (node.name.clone(), line.clone())));
+        }
+    }
+    lines
 }
 
 /// Where progress is shown: a tree that is redrawn, lines, or nowhere.

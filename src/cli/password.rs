@@ -44,6 +44,14 @@ pub(super) fn for_root(settings: &ClusterSettings) -> Result<Option<Password>, E
     Ok(Some(first))
 }
 
+/// The agent password of a master; most have none before there is a cluster.
+pub(super) fn of_master(file: Option<&Utf8Path>) -> Result<Password, Ending> {
+    match file {
+        Some(file) => from_file(file),
+        None => Ok(Password::new(std::env::var("OBPILOT_MASTER_PASSWORD").unwrap_or_default())),
+    }
+}
+
 /// The root password as it is now.
 pub(super) fn of_root(file: Option<&Utf8Path>) -> Result<Password, Ending> {
     if let Some(file) = file {

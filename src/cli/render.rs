@@ -1,5 +1,6 @@
 //! Text for people: tables, a task, a failure that explains itself. Data to stdout, the rest to stderr.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 use std::sync::OnceLock;
@@ -13,7 +14,9 @@ use super::exit::Ending;
 use super::tree::{self, Line, Mark, Seen, agent_of, human};
 use crate::clock;
 use crate::model::Timestamp;
-use crate::wire::{DagDetail, FailureView, Info, LockHolder, ObInfo, Plan, Status, SubTaskDetail};
+use crate::wire::{
+    BlockedView, DagDetail, FailureView, Info, LockHolder, ObInfo, Plan, Status, SubTaskDetail,
+};
 
 /// Why data did not reach stdout, if it did not.
 static LOST: OnceLock<String> = OnceLock::new();
@@ -333,11 +336,16 @@ pub(super) fn status(info: &Info, status: &Status) -> String {
         rows.push(("", hint.clone()));
     }
     let held = |by: &LockHolder| format!("held by '{}', task {}, since {}", by.name, by.id, since(&by.since));
+    if let Some(safe) = &status.obpilot.safe_to_stop {
+        let words = if safe.safe { "yes".to_owned() } else { format!("no: {}", safe.why.join("; ")) };
+        rows.push(("safe stop", words));
+    }
     rows.push(("lock", status.obpilot.held_by.as_ref().map_or("free".to_owned(), held)));
     rows.into_iter().map(|(name, value)| format!("{name:<10} {value}\n")).collect()
 }
 
-pub(super) fn cluster(info: &ObInfo, status: &Status, with_detail: bool) -> String {
+/// `agents` are the statuses of those that answered.
+pub(super) fn cluster(info: &ObInfo, agents: &BTreeMap<String, Status>, with_detail: bool) -> String {
     let cluster = &info.obcluster_info;
     let or_none = |text: &str| if text.is_empty() { "N/A".to_owned() } else { text.to_owned() };
     let mut text = format!(
@@ -346,16 +354,36 @@ pub(super) fn cluster(info: &ObInfo, status: &Status, with_detail: bool) -> Stri
         cluster.id,
         or_none(&cluster.version)
     );
-    let mut header =
-        vec!["ZONE", "IP", "OPT PORT", "IDENTITY", "SQL PORT", "SVR PORT", "STATUS", "ROOT SERVER"];
+    let mut header = vec![
+        "ZONE",
+        "IP",
+        "OPT PORT",
+        "IDENTITY",
+        "SQL PORT",
+        "SVR PORT",
+        "STATUS",
+        "ROOT SERVER",
+        "PROCESS",
+    ];
+    header.push("SAFE TO STOP");
     if with_detail {
         header.extend(["MAINTENANCE", "OB STATE"]);
     }
     let mut rows = Vec::new();
+    let mut reasons = String::new();
     for agent in &info.agent_info {
         let servers = cluster.topology.as_ref().and_then(|zones| zones.get(&agent.zone));
-        let server = servers.into_iter().flatten().find(|s| s.svr_ip == agent.ip);
+        let is_it =
+            |s: &&crate::wire::TopologyServer| s.svr_ip == agent.ip && i64::from(s.agent_port) == agent.port;
+        let server = servers.into_iter().flatten().find(is_it);
         let cell = |value: Option<String>| value.unwrap_or_else(|| "N/A".to_owned());
+        let address = if agent.ip.contains(':') {
+            format!("[{}]:{}", agent.ip, agent.port)
+        } else {
+            format!("{}:{}", agent.ip, agent.port)
+        };
+        let status = agents.get(&address);
+        let safe = status.and_then(|status| status.obpilot.safe_to_stop.as_ref());
         let mut row = vec![
             or_none(&agent.zone),
             agent.ip.clone(),
@@ -365,14 +393,76 @@ pub(super) fn cluster(info: &ObInfo, status: &Status, with_detail: bool) -> Stri
             cell(server.map(|s| s.svr_port.to_string())),
             cell(server.map(|s| s.status.clone())),
             cell(server.map(|s| s.with_rootserver.clone())),
+            status.map_or("agent not reached".to_owned(), |status| status.obpilot.server.state.clone()),
+            safe.map_or("N/A", |safe| if safe.safe { "YES" } else { "NO" }).to_owned(),
         ];
+        for why in safe.into_iter().flat_map(|safe| &safe.why) {
+            writeln!(reasons, "  {} {address} should not be stopped now: {why}", paint("!", YELLOW))
+                .expect("writing to a string");
+        }
         if with_detail {
-            row.push(if status.under_maintenance { "TRUE" } else { "FALSE" }.to_owned());
-            row.push(ob_state(status.ob_state).to_owned());
+            row.push(cell(status.map(|s| if s.under_maintenance { "TRUE" } else { "FALSE" }.to_owned())));
+            row.push(cell(status.map(|s| ob_state(s.ob_state).to_owned())));
         }
         rows.push(row);
     }
     text.push_str(&table(&header, &rows));
+    if with_detail {
+        text.push_str(&reasons);
+    }
+    text
+}
+
+/// Who holds what; for one task also what it does or why it failed.
+pub(super) fn blocked(blocked: &BlockedView, task: Option<&DagDetail>) -> String {
+    let mut text = String::new();
+    let mut line = |words: String| writeln!(text, "{words}").expect("writing to a string");
+    if let Some(task) = task {
+        let state =
+            task.obpilot.as_ref().map_or_else(|| task.state.clone(), |ours| ours.state.replace('_', " "));
+        line(format!("task {} '{}' is {state}", task.id, task.name));
+        for sub in task.nodes.iter().flatten().flat_map(|node| node.sub_tasks.iter().flatten()) {
+            if let Some(failure) = &sub.failure {
+                line(format!("  {} {}: {}", paint("✘", RED), sub.name, failure.text));
+            }
+        }
+    }
+    let is_meant = |wait: &&crate::wire::WaitView| task.is_none_or(|task| task.id == wait.task);
+    for wait in blocked.waits.iter().filter(is_meant) {
+        let since_when = wait.since.as_ref().map_or(String::new(), |at| format!(", since {}", since(at)));
+        let until = wait.until.as_ref().map_or(String::new(), |at| format!(", at most until {}", moment(at)));
+        line(format!(
+            "  {} {} on {}: {}{since_when}{until}",
+            paint("…", YELLOW),
+            wait.node,
+            wait.agent,
+            wait.what
+        ));
+    }
+    if blocked.locks.is_empty() {
+        line("no agent that was reached is locked".to_owned());
+    }
+    for lock in &blocked.locks {
+        line(format!(
+            "{} is held by task {} '{}', since {}",
+            lock.agent,
+            lock.id,
+            lock.name,
+            since(&lock.since)
+        ));
+        if !lock.doing.is_empty() {
+            let until =
+                lock.until.as_ref().map_or(String::new(), |at| format!(", at most until {}", moment(at)));
+            line(format!("  {}{until}", lock.doing));
+        }
+        if !lock.actor.is_empty() {
+            line(format!("  asked for by {}", lock.actor));
+        }
+        line(format!("  to push it aside: --id {}", lock.id));
+    }
+    for missing in &blocked.not_reached {
+        line(format!("{} was not reached: {}", missing.agent, missing.why));
+    }
     text
 }
 
@@ -392,6 +482,25 @@ pub(super) fn plan(plan: &Plan) -> String {
         writeln!(text, "  {} ({}): {} → {}", server.agent, server.zone, server.now, server.then)
             .expect("writing to a string");
     }
+    for stream in &plan.streams {
+        let fate = if stream.keeps_majority {
+            paint("keeps its majority", GREEN)
+        } else {
+            paint("loses its majority", RED)
+        };
+        let leader = if stream.leader_moves { ", its leader moves" } else { "" };
+        let missing = if stream.missing.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", stream.missing.join(", "))
+        };
+        writeln!(
+            text,
+            "  tenant {} ({}) log stream {}: {fate}, {} of {} replicas left, {} needed{leader}{missing}",
+            stream.tenant, stream.tenant_id, stream.stream, stream.left, stream.replicas, stream.needed
+        )
+        .expect("writing to a string");
+    }
     for (number, stage) in plan.stages.iter().enumerate() {
         writeln!(text, "  {} {stage}", number + 1).expect("writing to a string");
     }
@@ -401,6 +510,7 @@ pub(super) fn plan(plan: &Plan) -> String {
     for obstacle in &plan.obstacles {
         writeln!(text, "  {} {obstacle}", paint("✘", RED)).expect("writing to a string");
     }
+    writeln!(text, "  no return from {}", plan.no_return).expect("writing to a string");
     text
 }
 

@@ -93,6 +93,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<(), Ending> {
         }
         Command::Agent(AgentCommand::Status) => agent::status(global).await,
         Command::Cluster(command) => cluster::run(command, global).await,
+        Command::WhyBlocked(args) => cluster::why_blocked(&args, global).await,
         Command::Task(command) => task::run(command, global).await,
         Command::Store(command) => store::run(command, global),
         Command::Config(ConfigCommand::Check { file }) => {

@@ -19,6 +19,11 @@ fn flags_are_those_of_obshell_and_take_dashes_too() {
     for line in [
         "cluster join --server 10.0.0.1:2886 --zone zone1 -p 2881 -d /data -r /redo -l info -o a=b -o c=d",
         "cluster join -s 10.0.0.1 -z zone1 --mysql_port 2881 --rpc_port 2882 --data_dir /d --redo_dir /r --log_level WARN --opt_str a=b",
+        "cluster join -s 10.0.0.1 -z zone1 --master-password-file /f",
+        "cluster remove",
+        "cluster remove -s 10.0.0.1:2886 --no-wait",
+        "why-blocked",
+        "why-blocked 22130706433028861 --output json",
         "cluster join -z zone1 --mysql-port 2881 --rpc-port 2882 --data-dir /d --redo-dir /r --log-level warn --opt-str a=b",
         "cluster config --cluster_name c --cluster_id 2 --rootpassword x",
         "cluster config --cluster-name c --cluster-id 2 --root-password x",

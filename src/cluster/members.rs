@@ -68,7 +68,8 @@ impl Members {
     /// With this member, in place of one with its address.
     #[must_use]
     pub fn with(&self, member: Member) -> Self {
-        let mut members: Vec<_> = self.0.iter().filter(|known| known.agent != member.agent).cloned().collect();
+        let mut members: Vec<_> =
+            self.0.iter().filter(|known| known.agent != member.agent).cloned().collect();
         let at = members.partition_point(|known| known.agent < member.agent);
         members.insert(at, member);
         Self(members)
@@ -93,7 +94,9 @@ impl Members {
         match scope {
             Scope::Global => Ok(self.agents()),
             Scope::Zone(zones) => {
-                if let Some(zone) = zones.iter().find(|zone| !self.0.iter().any(|member| member.zone == **zone)) {
+                if let Some(zone) =
+                    zones.iter().find(|zone| !self.0.iter().any(|member| member.zone == **zone))
+                {
                     let known: Vec<_> = self.zones().iter().map(ToString::to_string).collect();
                     let text = format!("there is no zone '{zone}'; zones are: {}", or_none(&known));
                     return Err(Error::new(Code::ZoneNotExist, text));
@@ -103,7 +106,8 @@ impl Members {
             Scope::Server(servers) => {
                 if let Some(server) = servers.iter().find(|server| self.find(**server).is_none()) {
                     let known: Vec<_> = self.agents().iter().map(ToString::to_string).collect();
-                    let text = format!("{server} is no agent of this cluster; agents are: {}", or_none(&known));
+                    let text =
+                        format!("{server} is no agent of this cluster; agents are: {}", or_none(&known));
                     return Err(Error::new(Code::AgentNotExist, text));
                 }
                 Ok(self.agents().into_iter().filter(|agent| servers.contains(agent)).collect())

@@ -134,7 +134,10 @@ impl ClusterView {
 
     /// What becomes of every log stream when these servers stop.
     pub fn without(&self, stopping: &[ServerAddr]) -> Vec<Fate> {
-        self.streams().into_iter().map(|((tenant, stream), rows)| self.fate(tenant, stream, &rows, stopping)).collect()
+        self.streams()
+            .into_iter()
+            .map(|((tenant, stream), rows)| self.fate(tenant, stream, &rows, stopping))
+            .collect()
     }
 
     fn fate(&self, tenant: i64, stream: i64, rows: &[&ReplicaRow], stopping: &[ServerAddr]) -> Fate {
@@ -164,7 +167,9 @@ impl ClusterView {
 
     /// Why a member does not count.
     fn why_not(&self, member: ServerAddr, rows: &[&ReplicaRow]) -> Option<&'static str> {
-        let Some(replica) = rows.iter().find(|row| row.server == member) else { return Some("does not answer") };
+        let Some(replica) = rows.iter().find(|row| row.server == member) else {
+            return Some("does not answer");
+        };
         let Some(server) = self.server(member) else { return Some("is no server of the cluster") };
         if !server.status.eq_ignore_ascii_case("ACTIVE") {
             return Some("is not active");
@@ -184,7 +189,8 @@ impl ClusterView {
     /// Zones in which something is stopped, these aside: as the database asks before it stops more (Q41).
     pub fn stopped_elsewhere(&self, zones: &[ZoneName]) -> Vec<String> {
         let servers = self.servers.iter().filter(|row| row.stopped.is_some() && !zones.contains(&row.zone));
-        let mut found: Vec<_> = servers.map(|row| format!("server {} of zone {}", row.server, row.zone)).collect();
+        let mut found: Vec<_> =
+            servers.map(|row| format!("server {} of zone {}", row.server, row.zone)).collect();
         let inactive = self.zones.iter().filter(|row| !row.is_active() && !zones.contains(&row.zone));
         found.extend(inactive.map(|row| format!("zone {}", row.zone)));
         found

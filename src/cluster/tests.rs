@@ -113,7 +113,10 @@ fn changes_are_idempotent_and_their_records_show_no_secret() {
     let password = || Password::new("hush-hush");
     for change in [
         Change::BecameMaster { own: member(1, "z1") },
-        Change::BecameFollower { zone: "z1".parse().unwrap(), members: [member(1, "z1")].into_iter().collect() },
+        Change::BecameFollower {
+            zone: "z1".parse().unwrap(),
+            members: [member(1, "z1")].into_iter().collect(),
+        },
         Change::MemberKnown(member(2, "z2")),
         Change::MemberLeft(addr(2)),
         Change::MembersKnown([member(1, "z1"), member(3, "z2")].into_iter().collect()),
@@ -264,7 +267,8 @@ fn w30_a_majority_is_of_members_that_are_well() {
     assert_eq!(keeps(&view(), &[]), (true, 3, false));
     assert_eq!(keeps(&view(), &[1]), (true, 2, true));
     assert_eq!(keeps(&view(), &[2, 3]), (false, 1, false));
-    let broken: [(&str, fn(&mut ClusterView)); 7] = [
+    type Break = fn(&mut ClusterView);
+    let broken: [(&str, Break); 7] = [
         ("does not answer", |v| v.replicas.retain(|row| row.server != server(3))),
         ("is not in sync", |v| v.replicas[2].is_in_sync = false),
         ("is not active", |v| v.servers[2].status = "INACTIVE".to_owned()),

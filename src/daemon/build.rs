@@ -25,9 +25,9 @@ use crate::flow::participant::Participant;
 use crate::flow::ports::{ClusterSql, ObSql};
 use crate::host::{facts, net};
 use crate::model::Identity;
+use crate::peer::Client;
 use crate::process::{self, Control};
 use crate::secure::{AgentKey, PeerIdentity, Seen};
-use crate::peer::Client;
 use crate::sql::{ObserverSql, Own, SeekdbSql};
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -113,12 +113,10 @@ pub(super) async fn build(
 
     network.attach(app.clone());
 
-    let mut seen = Seen::default();
-    seen.restore(store.seen_blocks(clock.now()).await?);
     let door = Door::new(DoorParts {
         app: app.clone(),
         key,
-        seen,
+        seen: seen(&store, &*clock).await?,
         keep: home.keeper.clone(),
         identity,
         peers: client,
@@ -132,6 +130,13 @@ pub(super) async fn build(
     });
     let listeners = listen(config, &home)?;
     Ok(Agent { home, store, engine, app, health, control, learned, door, listeners, run_state, stopping })
+}
+
+/// Blocks of headers that were accepted before and have not expired.
+async fn seen(store: &Store, clock: &dyn Clock) -> Result<Seen, DaemonError> {
+    let mut seen = Seen::default();
+    seen.restore(store.seen_blocks(clock.now()).await?);
+    Ok(seen)
 }
 
 /// SQL to the server of this engine.
@@ -224,7 +229,9 @@ fn claimants(allow: &[String]) -> Vec<config::Network> {
         match rule.as_str() {
             "loopback" => {
                 let loopback: [(IpAddr, u8); 2] = [([127, 0, 0, 0].into(), 8), (IpAddr::V6(1.into()), 128)];
-                networks.extend(loopback.into_iter().filter_map(|(base, prefix)| config::Network::new(base, prefix)));
+                networks.extend(
+                    loopback.into_iter().filter_map(|(base, prefix)| config::Network::new(base, prefix)),
+                );
             }
             "attached" => match net::attached() {
                 Ok(attached) => networks.extend(attached),

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
 use super::catalog::Ports;
 use super::init::{InitPlan, Params, SHORT, in_words};
 use super::member::own_member;
@@ -14,6 +13,7 @@ use crate::cluster::{Change, MYSQL_PORT_DEFAULT, RPC_PORT_DEFAULT, effective, po
 use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec, Template};
 use crate::error::{Code, Error, Result};
 use crate::model::{AgentAddr, Identity, Launch, Member, Password, ServerAddr, ZoneName};
+use futures_util::future::{BoxFuture, join_all};
 
 /// What the password of obproxy's user in parameters is sealed for.
 pub const PROXY_PASSWORD: &str = "task.proxy_password";
@@ -63,7 +63,8 @@ pub(super) async fn integrate(ports: &Ports, ctx: &StepCtx) -> Result<InitPlan> 
     if ports.process.is_initialised() {
         return Err(super::init::foreign_data());
     }
-    let members: Vec<Member> = state.members.iter().map(|member| configured(ports, member)).collect::<Result<_>>()?;
+    let members: Vec<Member> =
+        state.members.iter().map(|member| configured(ports, member)).collect::<Result<_>>()?;
     let order = root_servers(ports.own, &members, state.cluster.rs_list.as_deref())?;
     let list = list_of(&members, &order.first);
     let mut plan = order;
@@ -105,7 +106,9 @@ fn root_servers(own: AgentAddr, members: &[Member], list: Option<&str>) -> Resul
             let mut sorted: Vec<_> = members.iter().collect();
             let own_zone = members.iter().find(|member| member.agent == own).map(|member| &member.zone);
             // Our own server stands for our zone, and our zone first.
-            sorted.sort_by_key(|member| (Some(&member.zone) != own_zone, &member.zone, member.agent != own, member.agent));
+            sorted.sort_by_key(|member| {
+                (Some(&member.zone) != own_zone, &member.zone, member.agent != own, member.agent)
+            });
             sorted.dedup_by_key(|member| &member.zone);
             sorted.into_iter().map(|member| (member.zone.clone(), member.server())).collect()
         }
@@ -124,10 +127,16 @@ fn from_list(members: &[Member], list: &str) -> Result<Vec<(ZoneName, ServerAddr
         let member = members.iter().find(|member| item == format!("{}:{}", member.server(), member.sql_port));
         let member = member.ok_or_else(|| {
             let known: Vec<_> = members.iter().map(|m| format!("{}:{}", m.server(), m.sql_port)).collect();
-            wrong(format!("rsList names {item}, which is no server of this cluster; those are {}", known.join(";")))
+            wrong(format!(
+                "rsList names {item}, which is no server of this cluster; those are {}",
+                known.join(";")
+            ))
         })?;
         if first.iter().any(|(zone, _)| *zone == member.zone) {
-            return Err(wrong(format!("rsList names two servers of zone {}; one per zone is needed", member.zone)));
+            return Err(wrong(format!(
+                "rsList names two servers of zone {}; one per zone is needed",
+                member.zone
+            )));
         }
         first.push((member.zone.clone(), member.server()));
     }
@@ -147,9 +156,10 @@ fn list_of(members: &[Member], first: &[(ZoneName, ServerAddr)]) -> String {
 
 /// What any host would fail on, of all hosts, in one error (W23).
 async fn precheck(ports: &Ports, ctx: &StepCtx, plan: &InitPlan) -> Result<()> {
-    let asked = plan.launches.iter().map(|(agent, launch)| async move {
-        (*agent, ports.peers.preflight(*agent, launch).await)
-    });
+    let asked = plan
+        .launches
+        .iter()
+        .map(|(agent, launch)| async move { (*agent, ports.peers.preflight(*agent, launch).await) });
     let mut fatal = Vec::new();
     for (agent, found) in join_all(asked).await {
         match found {
@@ -255,7 +265,11 @@ fn members(ports: &Ports, ctx: &StepCtx, identity: Option<Identity>) -> Result<V
     let with_ports = |member: &Member| {
         let options = plan.launches.get(&member.agent).map(|launch| &launch.options);
         let told = |key, default| options.and_then(|o| port(o, key, default).ok()).unwrap_or(default);
-        Member { sql_port: told("mysql_port", member.sql_port), rpc_port: told("rpc_port", member.rpc_port), ..member.clone() }
+        Member {
+            sql_port: told("mysql_port", member.sql_port),
+            rpc_port: told("rpc_port", member.rpc_port),
+            ..member.clone()
+        }
     };
     Ok(state.members.iter().map(|member| as_now(with_ports(member))).collect())
 }
@@ -409,14 +423,18 @@ mod tests {
         let plan = root_servers(members[2].agent, &members, None).unwrap();
         assert_eq!(names(&plan.first), ["z2 10.0.0.3:2882", "z1 10.0.0.2:2882", "z3 10.0.0.4:2882"]);
         assert_eq!(names(&plan.others), ["z2 10.0.0.1:2882"]);
-        assert_eq!(list_of(&members, &plan.first), "10.0.0.3:2882:2881;10.0.0.2:2882:2881;10.0.0.4:2882:2881");
+        assert_eq!(
+            list_of(&members, &plan.first),
+            "10.0.0.3:2882:2881;10.0.0.2:2882:2881;10.0.0.4:2882:2881"
+        );
     }
 
     /// C11: a list is taken as it stands, or refused with what is wrong about it.
     #[test]
     fn c11_a_list_of_root_servers_decides_and_must_fit() {
         let members = [member(1, "z1"), member(2, "z1"), member(3, "z2")];
-        let plan = root_servers(members[0].agent, &members, Some("10.0.0.3:2882:2881; 10.0.0.2:2882:2881;")).unwrap();
+        let plan = root_servers(members[0].agent, &members, Some("10.0.0.3:2882:2881; 10.0.0.2:2882:2881;"))
+            .unwrap();
         assert_eq!(names(&plan.first), ["z2 10.0.0.3:2882", "z1 10.0.0.2:2882"]);
         assert_eq!(names(&plan.others), ["z1 10.0.0.1:2882"]);
         for (list, named) in [

@@ -276,7 +276,10 @@ impl Step for Ready {
             let params: Params = ctx.params()?;
             let agents = present(ctx, &params);
             if agents.is_empty() {
-                return Err(Error::new(Code::SubDagsNotCreated, "no agent in scope was reached; nothing was done"));
+                return Err(Error::new(
+                    Code::SubDagsNotCreated,
+                    "no agent in scope was reached; nothing was done",
+                ));
             }
             let _held = self.0.keeper.hold(&ctx.dag_ref, &agents);
             let looks = each(&agents, |agent| Box::pin(prepared(&self.0, ctx, agent))).await;
@@ -455,7 +458,8 @@ impl Step for End {
             let key = PartKey::of(&ctx.dag_ref);
             let present = present(ctx, &params);
             // Also those that were left out: PREPARE may have reached them although its answer did not come back.
-            let ends = each(&params.agents, |agent| Box::pin(self.end(&key, agent, present.contains(&agent)))).await;
+            let ends =
+                each(&params.agents, |agent| Box::pin(self.end(&key, agent, present.contains(&agent)))).await;
             for (agent, result) in ends {
                 match result {
                     Ok(true) => ctx.info(&format!("{agent} is released")),

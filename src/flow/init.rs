@@ -20,7 +20,7 @@ use crate::cluster::{Act, Change, MYSQL_PORT_DEFAULT, effective, may};
 use crate::config::EngineKind;
 use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec, Template};
 use crate::error::{Code, Error, Result};
-use crate::model::{AgentAddr, Identity, Launch, Password, ServerAddr, ServerProcess, ZoneName};
+use crate::model::{AgentAddr, Identity, Launch, Password, ServerAddr, ZoneName};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Params {
@@ -157,7 +157,8 @@ impl Step for Directories {
         Box::pin(async move {
             let ports = &self.0;
             if ctx.agent != ports.own {
-                return remote::run(ports, ctx, ctx.agent, "undeploy", Operation::Undeploy, &actor_of(ctx)?).await;
+                return remote::run(ports, ctx, ctx.agent, "undeploy", Operation::Undeploy, &actor_of(ctx)?)
+                    .await;
             }
             let made = ctx.input::<Made>("init.directories").map_or_else(|_| Vec::new(), |made| made.paths);
             remove_directories(ports, ctx, &made).await
@@ -215,13 +216,12 @@ impl Step for Start {
 }
 
 /// Started, listening, and letting its root in. (An observer is empty until the bootstrap; its data is nobody's yet.)
-pub(super) async fn start_first(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Result<ServerProcess> {
-    let process = server::start(ports, ctx, launch).await?;
+pub(super) async fn start_first(ports: &Ports, ctx: &StepCtx, launch: &Launch) -> Result<()> {
+    server::start(ports, ctx, launch).await?;
     match ports.engine {
-        EngineKind::Seekdb => ports.process.mark_initialised().await?,
-        EngineKind::Observer => lets_root_in(ports, ctx).await?,
+        EngineKind::Seekdb => ports.process.mark_initialised().await,
+        EngineKind::Observer => lets_root_in(ports, ctx).await,
     }
-    Ok(process)
 }
 
 /// A port that is open is not a server that answers (W10).
@@ -241,7 +241,8 @@ async fn lets_root_in(ports: &Ports, ctx: &StepCtx) -> Result<()> {
     };
     let limit = SHORT / 2;
     tokio::time::timeout(limit, ctx.waiting(let_in)).await.unwrap_or_else(|_| {
-        let text = format!("it listens, but did not let root in within {} s; look at its log", limit.as_secs());
+        let text =
+            format!("it listens, but did not let root in within {} s; look at its log", limit.as_secs());
         Err(Error::new(Code::ServerNotReady, text))
     })
 }

@@ -19,11 +19,11 @@ pub struct Params {
 
 pub fn template(own: AgentAddr, params: &Params) -> Template {
     let new = |name| Template::new("local", name, json!(params)).locked(None).releases_lock_on_failure();
-    match params.operation {
-        Operation::Start => new("Start local observer")
-            .then("server.check", "Check ob process and config", own)
-            .then("server.start", "Start observer", own)
-            .then("server.serve", "Get connection of observer", own),
-        _ => new("Stop local observer").then("server.stop", "Stop observer", own),
+    if params.operation != Operation::Start {
+        return new("Stop local observer").then("server.stop", "Stop observer", own);
     }
+    new("Start local observer")
+        .then("server.check", "Check ob process and config", own)
+        .then("server.start", "Start observer", own)
+        .then("server.serve", "Get connection of observer", own)
 }

@@ -56,16 +56,20 @@ pub fn join_self(own: AgentAddr, params: &JoinSelf) -> Template {
 }
 
 pub fn join_master(own: AgentAddr, params: &JoinMaster) -> Template {
-    short("Join to master", json!(params))
-        .then("member.join_master", "Join to master", own)
-        .then("member.follow", "Be follower", own)
+    short("Join to master", json!(params)).then("member.join_master", "Join to master", own).then(
+        "member.follow",
+        "Be follower",
+        own,
+    )
 }
 
 /// This follower leaves.
 pub fn leave_master(own: AgentAddr, params: &Remove) -> Template {
-    short("Follower remove self", json!(params))
-        .then("member.tell_master", "Follower remove self", own)
-        .then("member.single", "Agent to single", own)
+    short("Follower remove self", json!(params)).then("member.tell_master", "Follower remove self", own).then(
+        "member.single",
+        "Agent to single",
+        own,
+    )
 }
 
 /// A follower is let go; told so by us, or asking for it itself.
@@ -217,7 +221,8 @@ async fn tell_join(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     may(Act::Join, ports.own, state.identity)?;
     let own = own_member(ports, &zone, Identity::Follower);
     let password = ports.sealer.open(MASTER_PASSWORD, &password)?;
-    let joined = ctx.waiting(surely(REMOVAL_LIMIT, || ports.gate.join(master, &password, &own, false))).await?;
+    let joined =
+        ctx.waiting(surely(REMOVAL_LIMIT, || ports.gate.join(master, &password, &own, false))).await?;
     let members = joined.iter().cloned().chain([own]).collect();
     ctx.info(&format!("{master} has taken {} among its followers, zone {zone}", ports.own));
     Outcome::with(Joined { members })

@@ -9,9 +9,9 @@
 //! Not here: when an operation is allowed (`app`), how processes, SQL and peers are reached (`ports` and the adapters
 //! behind them), the rules of DAGs (`engine`).
 
+pub mod bootstrap;
 pub mod catalog;
 pub mod handshake;
-pub mod bootstrap;
 pub mod init;
 pub mod local;
 pub mod member;

@@ -125,7 +125,6 @@ impl Step for Rest {
     }
 }
 
-
 /// A part that acts at once. Each looks first whether its goal is true; so each may run again.
 #[derive(Debug)]
 struct Act {
@@ -146,7 +145,7 @@ impl Step for Act {
             match operation {
                 Operation::Deploy { launch } => drop(init::make_directories(ports, ctx, &launch).await?),
                 Operation::Undeploy => init::remove_directories(ports, ctx, &[]).await?,
-                Operation::StartFirst { launch } => drop(init::start_first(ports, ctx, &launch).await?),
+                Operation::StartFirst { launch } => init::start_first(ports, ctx, &launch).await?,
                 Operation::UndoStart => init::undo_start(ports, ctx).await?,
                 Operation::Adopt { members } => member::adopt(ports, ctx, members, &actor).await?,
                 Operation::Leave => member::leave(ports, ctx, &actor).await?,

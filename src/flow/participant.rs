@@ -126,7 +126,8 @@ impl Participant {
     async fn submit(&self, request: &Prepare) -> std::result::Result<Snapshot, SubmitError> {
         let fingerprint = json!({ "operation": request.operation }).to_string();
         let PartKey { main_dag, part } = &request.key;
-        let key = Some(RequestKey { key: format!("prepare:{main_dag}:{part}:{}", request.round), fingerprint });
+        let key =
+            Some(RequestKey { key: format!("prepare:{main_dag}:{part}:{}", request.round), fingerprint });
         let submission =
             Submission { template: part::template(self.own, request), actor: request.actor.clone(), key };
         self.engine().submit(submission).await
@@ -189,14 +190,19 @@ impl Participant {
         let snapshot = &known.snapshot;
         held.is_prepared = is_prepared(snapshot);
         held.actor = request_of(snapshot).map(|request| request.actor).unwrap_or_default();
-        let current = snapshot.sub_tasks().find(|(_, sub)| sub.state.is_active() || sub.state == SubTaskState::Waiting);
+        let current =
+            snapshot.sub_tasks().find(|(_, sub)| sub.state.is_active() || sub.state == SubTaskState::Waiting);
         let failed = || snapshot.sub_tasks().find(|(_, sub)| sub.state == SubTaskState::Failed);
         if let Some((at, sub)) = current.or_else(failed) {
             let node = snapshot.definition_of(at.node);
             let said = known.logs.iter().rev().find(|line| line.sub_task == sub.id);
-            held.doing = said.map_or_else(|| node.name.clone(), |line| format!("{}: {}", node.name, line.text));
+            held.doing =
+                said.map_or_else(|| node.name.clone(), |line| format!("{}: {}", node.name, line.text));
             let limit = Duration::from_secs(node.deadline_secs);
-            held.until = sub.started_at.filter(|_| sub.state.is_active()).and_then(|began| began.checked_add(limit).ok());
+            held.until = sub
+                .started_at
+                .filter(|_| sub.state.is_active())
+                .and_then(|began| began.checked_add(limit).ok());
         }
         held
     }
@@ -241,7 +247,10 @@ impl Participant {
     async fn revoke(&self, main_dag: &str, actor: &str) -> Result<()> {
         let id = main_dag.parse::<GenericId>().ok().filter(|id| id.owner() == Some(self.own));
         let Some(id) = id else {
-            return Err(Error::new(Code::TaskNotFound, format!("task {main_dag} is not one of {}", self.own)));
+            return Err(Error::new(
+                Code::TaskNotFound,
+                format!("task {main_dag} is not one of {}", self.own),
+            ));
         };
         match self.cancel_and_settle(DagId(id.number), actor).await {
             Err(error) if error.code == Code::TaskNotFound => Ok(()),
@@ -356,7 +365,9 @@ fn is_prepared(snapshot: &Snapshot) -> bool {
 fn progressed(snapshot: &Snapshot) -> Progressed {
     let waits_for_go = part::waits_for_go(snapshot);
     match snapshot.state {
-        DagState::Ready | DagState::Running | DagState::Cancelling if !waits_for_go || snapshot.has_signal(GO) => {
+        DagState::Ready | DagState::Running | DagState::Cancelling
+            if !waits_for_go || snapshot.has_signal(GO) =>
+        {
             Progressed::Running
         }
         DagState::Ready | DagState::Running | DagState::Cancelling => Progressed::Preparing,

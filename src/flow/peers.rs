@@ -293,7 +293,13 @@ impl dyn Peers + '_ {
 
     /// # Errors
     /// When nothing is prepared there for this main DAG.
-    pub async fn watch(&self, agent: AgentAddr, key: &PartKey, since: EventId, wait: Duration) -> Result<PeerView> {
+    pub async fn watch(
+        &self,
+        agent: AgentAddr,
+        key: &PartKey,
+        since: EventId,
+        wait: Duration,
+    ) -> Result<PeerView> {
         let wait_millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let ask = Ask::Watch { key: key.clone(), since, wait_millis };
         self.typed(agent, &ask, wait + LIMIT).await

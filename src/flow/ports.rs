@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{ClusterView, Members};
 use crate::error::Result;
-use crate::model::{Exit, Finding, Launch, Member, Password, ServerAddr, ServerProcess, StopReport, StopHow, ZoneName};
+use crate::model::{
+    Exit, Finding, Launch, Member, Password, ServerAddr, ServerProcess, StopHow, StopReport, ZoneName,
+};
 
 /// Where a port says what it is waiting for. Lines go to the task's log.
 pub trait Progress: Send + Sync {

@@ -363,9 +363,8 @@ impl Step for Stop {
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
             let HasOperation { operation } = ctx.params()?;
-            let how = match operation {
-                Operation::Stop { how } => how,
-                _ => return Err(Error::unexpected("something else than a stop was told to stop the server")),
+            let Operation::Stop { how } = operation else {
+                return Err(Error::unexpected("something else than a stop was told to stop the server"));
             };
             self.0.ledger.change(Change::ServerWanted(Wanted::Stopped), &ctx.dag_ref).await?;
             let Some(server) = self.0.process.find().await? else {

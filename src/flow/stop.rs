@@ -12,13 +12,12 @@ use crate::model::{AgentAddr, StopHow};
 /// either, the servers leave service and their processes stay.
 pub fn template(own: AgentAddr, params: &Params) -> Template {
     let prepared = prepared(own, params);
-    match params.operation {
-        Operation::Stop { how: StopHow::Graceful { .. } } => {
-            ended(own, executed(own, params, prepared.then("stop.freeze", FREEZE, own)))
-        }
-        Operation::Stand => ended(own, executed(own, params, prepared).then("stop.sql", SQL, own)),
-        _ => ended(own, executed(own, params, prepared)),
+    if params.operation == Operation::Stand {
+        return ended(own, executed(own, params, prepared).then("stop.sql", SQL, own));
     }
+    let is_graceful = matches!(params.operation, Operation::Stop { how: StopHow::Graceful { .. } });
+    let frozen = if is_graceful { prepared.then("stop.freeze", FREEZE, own) } else { prepared };
+    ended(own, executed(own, params, frozen))
 }
 
 /// `POST /ob/zone/{zone}/stop`: out of service first, then the processes.

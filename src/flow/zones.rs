@@ -40,7 +40,12 @@ const MARGIN: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// The database's refusal; or, when no server answered in time, what each of them said.
-pub async fn anywhere(ports: &Ports, act: &SqlAct, limit: Duration, progress: &dyn Progress) -> Result<SqlAnswer> {
+pub async fn anywhere(
+    ports: &Ports,
+    act: &SqlAct,
+    limit: Duration,
+    progress: &dyn Progress,
+) -> Result<SqlAnswer> {
     let mut said = String::new();
     let rounds = async {
         loop {
@@ -60,7 +65,12 @@ pub async fn anywhere(ports: &Ports, act: &SqlAct, limit: Duration, progress: &d
     })
 }
 
-async fn one_round(ports: &Ports, act: &SqlAct, limit: Duration, progress: &dyn Progress) -> Result<SqlAnswer> {
+async fn one_round(
+    ports: &Ports,
+    act: &SqlAct,
+    limit: Duration,
+    progress: &dyn Progress,
+) -> Result<SqlAnswer> {
     let password = ports.ledger.root_password();
     let mut said = Vec::new();
     match ports.cluster.act(&password, act, limit, progress).await {
@@ -94,7 +104,9 @@ pub async fn glance(ports: &Ports, limit: Duration, progress: &dyn Progress) -> 
             Box::pin(async move {
                 match ports.peers.sql(member.agent, &SqlAct::View, limit).await? {
                     SqlAnswer::View(view) => Ok(*view),
-                    SqlAnswer::Done | SqlAnswer::Members(_) => Err(Error::unexpected("a view was asked for and not given")),
+                    SqlAnswer::Done | SqlAnswer::Members(_) => {
+                        Err(Error::unexpected("a view was asked for and not given"))
+                    }
                 }
             })
         })
@@ -117,7 +129,9 @@ pub async fn glance(ports: &Ports, limit: Duration, progress: &dyn Progress) -> 
 pub async fn view(ports: &Ports, limit: Duration, progress: &dyn Progress) -> Result<ClusterView> {
     match anywhere(ports, &SqlAct::View, limit, progress).await? {
         SqlAnswer::View(view) => Ok(*view),
-        SqlAnswer::Done | SqlAnswer::Members(_) => Err(Error::unexpected("a view was asked for and not given")),
+        SqlAnswer::Done | SqlAnswer::Members(_) => {
+            Err(Error::unexpected("a view was asked for and not given"))
+        }
     }
 }
 
@@ -285,9 +299,18 @@ async fn freeze_scope(ports: &Ports, ctx: &StepCtx, params: &Params) -> Result<(
 
 /// The servers in scope that are active; `None` when no process of them runs.
 async fn running(ports: &Ports, params: &Params) -> Option<Vec<ServerAddr>> {
-    let facts = futures_util::future::join_all(params.agents.iter().map(|agent| ports.peers.facts(*agent, INSTANT))).await;
-    let is_known_down = |facts: &Result<super::peers::Facts>| facts.as_ref().is_ok_and(|facts| facts.process.is_none());
-    let up: Vec<_> = params.agents.iter().zip(&facts).filter(|(_, facts)| !is_known_down(facts)).map(|(agent, _)| *agent).collect();
+    let facts =
+        futures_util::future::join_all(params.agents.iter().map(|agent| ports.peers.facts(*agent, INSTANT)))
+            .await;
+    let is_known_down =
+        |facts: &Result<super::peers::Facts>| facts.as_ref().is_ok_and(|facts| facts.process.is_none());
+    let up: Vec<_> = params
+        .agents
+        .iter()
+        .zip(&facts)
+        .filter(|(_, facts)| !is_known_down(facts))
+        .map(|(agent, _)| *agent)
+        .collect();
     (!up.is_empty()).then(|| servers_of(ports, &up))
 }
 
@@ -307,6 +330,9 @@ async fn refuse_losses(ports: &Ports, ctx: &StepCtx, params: &Params) -> Result<
 /// The refusal that lists what would lose its majority.
 pub fn majority_error(losses: &[Fate]) -> Error {
     let listed: Vec<_> = losses.iter().map(Fate::in_words).collect();
-    let text = format!("these log streams would not keep their majority: {}; nothing was stopped", listed.join("; "));
+    let text = format!(
+        "these log streams would not keep their majority: {}; nothing was stopped",
+        listed.join("; ")
+    );
     Error::new(Code::ReplicaInvalid, text)
 }

@@ -115,9 +115,9 @@ impl Client {
     fn key_of(&self, agent: AgentAddr) -> Result<String> {
         let state = self.inner.ledger.state();
         let member = state.members.find(agent).filter(|member| !member.peer_key.is_empty());
-        member.map(|member| member.peer_key.clone()).ok_or_else(|| {
-            Error::new(Code::AgentNotExist, format!("{agent} is no agent of this cluster"))
-        })
+        member
+            .map(|member| member.peer_key.clone())
+            .ok_or_else(|| Error::new(Code::AgentNotExist, format!("{agent} is no agent of this cluster")))
     }
 
     async fn line(&self, agent: AgentAddr, limit: Duration) -> Result<Arc<Line>> {
@@ -130,10 +130,12 @@ impl Client {
             .map_err(|e| Error::unexpected(e.to_string()))?;
         let request = self.inner.http.post(format!("http://{agent}{HELLO_TARGET}")).json(&begun.hello);
         let response = request.timeout(limit).send().await.map_err(|e| unknown(agent, &e))?;
-        let answer: HelloAnswer = serde_json::from_value(envelope(agent, response).await?)
-            .map_err(|_| Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is no agent of ours")))?;
+        let answer: HelloAnswer = serde_json::from_value(envelope(agent, response).await?).map_err(|_| {
+            Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is no agent of ours"))
+        })?;
         let session = begun.finish(&answer, &key).map_err(|_| {
-            let text = format!("what answers at {agent} does not have the key of the member that we know there");
+            let text =
+                format!("what answers at {agent} does not have the key of the member that we know there");
             Error::new(Code::RpcRequestFailed, text)
         })?;
         let line = Arc::new(Line { session, next: AtomicU64::new(1) });
@@ -153,16 +155,19 @@ impl Client {
     /// # Errors
     /// The agent's refusal as it was, or `Agent.RPC.RequestFailed`.
     pub async fn ask(&self, agent: AgentAddr, ask: &Ask, limit: Duration) -> Result<Value> {
-        let plain = serde_json::to_vec(ask).map_err(|e| Error::unexpected("a message cannot be written").with_source(e))?;
-        let (line, counter, response) = self.send(agent, &Method::POST, PEER_TARGET, "", &plain, &[], limit).await?;
+        let plain = serde_json::to_vec(ask)
+            .map_err(|e| Error::unexpected("a message cannot be written").with_source(e))?;
+        let (line, counter, response) =
+            self.send(agent, &Method::POST, PEER_TARGET, "", &plain, &[], limit).await?;
         let sealed = response.bytes().await.map_err(|e| unknown(agent, &e))?;
         let opened = line.session.open(counter, "", &sealed);
         let opened = opened.ok_or_else(|| {
             self.hang_up(agent, &line);
             Error::new(Code::RpcRequestFailed, format!("the answer of {agent} could not be opened"))
         })?;
-        let answer: PeerAnswer = serde_json::from_slice(&opened)
-            .map_err(|e| Error::new(Code::RpcRequestFailed, format!("the answer of {agent} cannot be read: {e}")))?;
+        let answer: PeerAnswer = serde_json::from_slice(&opened).map_err(|e| {
+            Error::new(Code::RpcRequestFailed, format!("the answer of {agent} cannot be read: {e}"))
+        })?;
         answer.into_result()
     }
 
@@ -171,11 +176,21 @@ impl Client {
     /// # Errors
     /// `Agent.RPC.RequestFailed`; a refusal of the request itself is an answer.
     pub async fn forward(&self, agent: AgentAddr, request: &Forward) -> Result<Forwarded> {
-        let method: Method = request.method.parse().map_err(|_| Error::unexpected("a method that is none"))?;
-        let sent = self.send(agent, &method, &request.target, &request.actor, &request.body, &request.headers, request.limit);
+        let method: Method =
+            request.method.parse().map_err(|_| Error::unexpected("a method that is none"))?;
+        let sent = self.send(
+            agent,
+            &method,
+            &request.target,
+            &request.actor,
+            &request.body,
+            &request.headers,
+            request.limit,
+        );
         let (_, _, response) = sent.await?;
         let status = response.status().as_u16();
-        let content_type = response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let content_type =
+            response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
         let content_type = content_type.unwrap_or("application/json").to_owned();
         let body = response.bytes().await.map_err(|e| unknown(agent, &e))?;
         Ok(Forwarded { status, content_type, body })
@@ -205,7 +220,10 @@ impl Client {
             }
             return Ok((line, counter, response));
         }
-        Err(Error::new(Code::RpcRequestFailed, format!("{agent} does not know this agent; is it still a member there?")))
+        Err(Error::new(
+            Code::RpcRequestFailed,
+            format!("{agent} does not know this agent; is it still a member there?"),
+        ))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a request")]
@@ -221,7 +239,12 @@ impl Client {
     ) -> Result<reqwest::RequestBuilder> {
         let about = PeerMark::about(method.as_str(), target, actor);
         let seal = line.session.seal(counter, &about, body).map_err(|e| Error::unexpected(e.to_string()))?;
-        let mark = PeerMark { from: self.inner.own, session: line.session.name.clone(), counter, actor: actor.to_owned() };
+        let mark = PeerMark {
+            from: self.inner.own,
+            session: line.session.name.clone(),
+            counter,
+            actor: actor.to_owned(),
+        };
         let request = self.inner.http.request(method.clone(), format!("http://{agent}{target}"));
         Ok(request.header(PEER_HEADER, mark.to_text()).body(STANDARD.encode(seal)))
     }
@@ -273,8 +296,9 @@ impl PeerAnswer {
 /// The data of an envelope, or its error.
 pub(super) async fn envelope(agent: AgentAddr, response: Response) -> Result<Value> {
     let bytes = response.bytes().await.map_err(|e| unknown(agent, &e))?;
-    let envelope: Envelope<Value> = serde_json::from_slice(&bytes)
-        .map_err(|_| Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent")))?;
+    let envelope: Envelope<Value> = serde_json::from_slice(&bytes).map_err(|_| {
+        Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent"))
+    })?;
     match envelope.error {
         Some(error) => {
             let text = format!("{agent} refused: {} [{}]", error.message, error.err_code);

@@ -26,8 +26,9 @@ impl Client {
         let request = self.http().get(format!("http://{agent}{target}")).timeout(LIMIT);
         let response = request.send().await.map_err(|e| unknown(agent, &e))?;
         let data = envelope(agent, response).await?;
-        serde_json::from_value(data)
-            .map_err(|_| Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent of obpilot")))
+        serde_json::from_value(data).map_err(|_| {
+            Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent of obpilot"))
+        })
     }
 }
 
@@ -49,19 +50,23 @@ impl Gate for Client {
     ) -> BoxFuture<'a, Result<Members>> {
         Box::pin(async move {
             let secret: Secret = self.open(master, "/api/v1/secret").await?;
-            let broken = |e: &dyn std::error::Error| Error::unexpected(format!("the request to {master} cannot be sealed: {e}"));
+            let broken = |e: &dyn std::error::Error| {
+                Error::unexpected(format!("the request to {master} cannot be sealed: {e}"))
+            };
             let key = PublicKey::from_wire(&secret.public_key).map_err(|e| broken(&e))?;
             let keys = BodyKey::generate().map_err(|e| broken(&e))?;
             let body = json!({ "member": own, "isTrial": is_trial }).to_string();
             let ts = self.clock().now_secs() + HEADER_LIFETIME_SECS;
             let sealed = seal_agent_request(&key, password, ts, JOIN_TARGET, &keys, Some(body.as_bytes()));
             let SealedRequest { header_name, header_value, body } = sealed.map_err(|e| broken(&e))?;
-            let request = self.http().post(format!("http://{master}{JOIN_TARGET}")).header(header_name, header_value);
+            let request =
+                self.http().post(format!("http://{master}{JOIN_TARGET}")).header(header_name, header_value);
             let request = request.header("Content-Type", "application/json").body(body.unwrap_or_default());
             let response = request.timeout(LIMIT).send().await.map_err(|e| unknown(master, &e))?;
             let members = envelope(master, response).await?;
-            serde_json::from_value(members)
-                .map_err(|_| Error::new(Code::RpcRequestFailed, format!("the answer of {master} cannot be read")))
+            serde_json::from_value(members).map_err(|_| {
+                Error::new(Code::RpcRequestFailed, format!("the answer of {master} cannot be read"))
+            })
         })
     }
 }

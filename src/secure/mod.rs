@@ -34,7 +34,8 @@ pub use header::{BlockHash, Opened, check_time};
 pub use keys::{AgentKey, KeyError};
 pub use limit::{Budget, Limiter};
 pub use peer::{
-    Begun, Counters, Hello, HelloAnswer, PEER_HEADER, PeerError, PeerIdentity, Session, answer, begin, is_signed,
+    Begun, Counters, Hello, HelloAnswer, PEER_HEADER, PeerError, PeerIdentity, Session, answer, begin,
+    is_signed,
 };
 pub use public::{PublicKey, PublicKeyError};
 pub use refusal::{body_refusal, refusal};

@@ -9,12 +9,12 @@
 //! Why not RSA as clients do: a private operation per block and message is what an orchestration of many hosts would
 //! spend most of its time on. Why not TLS: the port speaks plain HTTP to OBShell's clients unless it is configured otherwise.
 
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
 use aws_lc_rs::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey as AgreementKey, X25519};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey as SignatureKey};
 use aws_lc_rs::{digest, hkdf};
-use aes_gcm::aead::{Aead, KeyInit, Payload};
-use aes_gcm::{Aes256Gcm, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,6 @@ use crate::model::AgentAddr;
 
 /// The header of a request that comes from an agent: session and counter.
 pub const PEER_HEADER: &str = "X-Obpilot-Peer";
-
 
 /// So many of the newest counters of a session are told apart; older ones are refused.
 const WINDOW: u64 = 1_024;
@@ -59,7 +58,8 @@ impl PeerIdentity {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate() -> Result<Self, PeerError> {
-        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| PeerError::Identity)?;
+        let document =
+            Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| PeerError::Identity)?;
         Self::from_pkcs8(document.as_ref())
     }
 
@@ -88,7 +88,9 @@ impl PeerIdentity {
 
 /// Whether a text was signed with the key of this public one.
 pub fn is_signed(public_key: &str, text: &str, signature: &str) -> bool {
-    let (Ok(key), Ok(signature)) = (STANDARD.decode(public_key), STANDARD.decode(signature)) else { return false };
+    let (Ok(key), Ok(signature)) = (STANDARD.decode(public_key), STANDARD.decode(signature)) else {
+        return false;
+    };
     SignatureKey::new(&ED25519, key).verify(text.as_bytes(), &signature).is_ok()
 }
 
@@ -167,7 +169,11 @@ pub fn begin(identity: &PeerIdentity, from: AgentAddr, to: AgentAddr, now: i64) 
 ///
 /// # Errors
 /// When its half is no key.
-pub fn answer(identity: &PeerIdentity, hello: &Hello, session: String) -> Result<(HelloAnswer, Session), PeerError> {
+pub fn answer(
+    identity: &PeerIdentity,
+    hello: &Hello,
+    session: String,
+) -> Result<(HelloAnswer, Session), PeerError> {
     let (secret, ephemeral) = fresh()?;
     let signature = identity.sign(&answer_text(hello, &session, &ephemeral));
     let keys = agree(secret, &hello.ephemeral, &answer_text(hello, &session, &ephemeral))?;

@@ -36,7 +36,12 @@ const SAVE_KEY: &str = "INSERT INTO ocs.obpilot_agent (ip, port, peer_key) VALUE
      ON DUPLICATE KEY UPDATE peer_key = VALUES(peer_key)";
 
 /// All of them or none.
-pub(super) async fn save(endpoint: Endpoint, connection: &mut Conn, limit: Duration, members: &[Member]) -> Result<()> {
+pub(super) async fn save(
+    endpoint: Endpoint,
+    connection: &mut Conn,
+    limit: Duration,
+    members: &[Member],
+) -> Result<()> {
     let saving = async {
         let mut transaction = connection.start_transaction(TxOpts::default()).await?;
         for member in members {
@@ -62,7 +67,12 @@ pub(super) async fn save(endpoint: Endpoint, connection: &mut Conn, limit: Durat
     limited(endpoint, "writing ocs.all_agent", limit, saving).await
 }
 
-pub(super) async fn forget(endpoint: Endpoint, connection: &mut Conn, limit: Duration, agent: AgentAddr) -> Result<()> {
+pub(super) async fn forget(
+    endpoint: Endpoint,
+    connection: &mut Conn,
+    limit: Duration,
+    agent: AgentAddr,
+) -> Result<()> {
     let forgetting = async {
         let mut transaction = connection.start_transaction(TxOpts::default()).await?;
         for sql in [
@@ -76,13 +86,24 @@ pub(super) async fn forget(endpoint: Endpoint, connection: &mut Conn, limit: Dur
     limited(endpoint, "writing ocs.all_agent", limit, forgetting).await
 }
 
-type Columns = (String, u16, String, Option<String>, Option<String>, Option<String>, Option<String>, Option<u16>, Option<u16>);
+type Columns = (
+    String,
+    u16,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<u16>,
+    Option<u16>,
+);
 type MoreColumns = (String, u16, Option<String>, Option<String>, Option<String>);
 
 /// All rows. A row that cannot be one of ours (no key, no zone) is left out: it belongs to an agent of OBShell, which is no
 /// peer of ours.
 pub(super) async fn read(endpoint: Endpoint, connection: &mut Conn, limit: Duration) -> Result<Members> {
-    let sql = "SELECT ip, port, identity, version, os, architecture, zone, mysql_port, rpc_port FROM ocs.all_agent";
+    let sql =
+        "SELECT ip, port, identity, version, os, architecture, zone, mysql_port, rpc_port FROM ocs.all_agent";
     let more = "SELECT a.ip, a.port, a.home_path, a.public_key, k.peer_key FROM ocs.all_agent a \
                 LEFT JOIN ocs.obpilot_agent k ON a.ip = k.ip AND a.port = k.port";
     let reading = async {

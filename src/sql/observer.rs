@@ -107,7 +107,9 @@ impl ObSql for ObserverSql {
             let own = (self.own)().server;
             let count = self.first_column(password, "asking whether the server serves", &probe(own)).await;
             match count.map_err(as_silence)?.as_deref() {
-                Some("0") if own.is_some() => Err(useless(self.endpoint(), "its cluster does not count it as serving")),
+                Some("0") if own.is_some() => {
+                    Err(useless(self.endpoint(), "its cluster does not count it as serving"))
+                }
                 Some(_) => Ok(()),
                 None => Err(useless(self.endpoint(), "it answers, but has not begun to serve")),
             }
@@ -147,7 +149,8 @@ impl ObSql for ObserverSql {
             let mut connection = connect(endpoint, password).await?;
             let sql = "SELECT DISTINCT lower(NAME) FROM oceanbase.GV$OB_PARAMETERS";
             let names =
-                limited(endpoint, "listing parameters", STATEMENT_LIMIT, connection.query::<String, _>(sql)).await;
+                limited(endpoint, "listing parameters", STATEMENT_LIMIT, connection.query::<String, _>(sql))
+                    .await;
             bye(connection).await;
             names
         })
@@ -155,7 +158,8 @@ impl ObSql for ObserverSql {
 
     fn version<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<String>> {
         Box::pin(async move {
-            let version = self.first_column(password, "asking for the version", "SELECT ob_version()").await?;
+            let version =
+                self.first_column(password, "asking for the version", "SELECT ob_version()").await?;
             version.ok_or_else(|| useless(self.endpoint(), "it told no version"))
         })
     }
@@ -203,7 +207,13 @@ fn as_silence(error: Error) -> Error {
 }
 
 /// Sends a statement that changes the database.
-async fn change(endpoint: Endpoint, connection: &mut Conn, what: &str, limit: Duration, sql: &str) -> Result<()> {
+async fn change(
+    endpoint: Endpoint,
+    connection: &mut Conn,
+    what: &str,
+    limit: Duration,
+    sql: &str,
+) -> Result<()> {
     crash::point(Point::BeforeSql);
     let done = limited(endpoint, what, limit, connection.query_drop(sql)).await;
     crash::point(Point::AfterSql);
@@ -223,7 +233,8 @@ impl Session<'_> {
     async fn set_limit(&mut self) -> Result<()> {
         let micros = self.limit.as_micros().saturating_sub(500_000).max(500_000);
         let sql = format!("SET SESSION ob_query_timeout = {micros}");
-        limited(self.endpoint, "setting the time limit", STATEMENT_LIMIT, self.connection.query_drop(sql)).await
+        limited(self.endpoint, "setting the time limit", STATEMENT_LIMIT, self.connection.query_drop(sql))
+            .await
     }
 
     async fn act(&mut self, act: &SqlAct) -> Result<SqlAnswer> {
@@ -243,13 +254,19 @@ impl Session<'_> {
             SqlAct::Freeze { servers } => self.freeze(servers).await?,
             SqlAct::Bootstrap { first, others } => self.bootstrap(first, others).await?,
             SqlAct::MakeTables => members::make_tables(endpoint, self.connection, limit).await?,
-            SqlAct::SaveMembers { members } => members::save(endpoint, self.connection, limit, members).await?,
+            SqlAct::SaveMembers { members } => {
+                members::save(endpoint, self.connection, limit, members).await?
+            }
             SqlAct::ForgetMember { member } => {
                 members::forget(endpoint, self.connection, limit, member.agent).await?;
             }
             SqlAct::MakeProxyUser { password } => self.make_proxy_user(password).await?,
             SqlAct::LoadTimeZones => {
-                self.change("loading time zones", "ALTER SYSTEM LOAD MODULE DATA MODULE = timezone TENANT = sys").await?;
+                self.change(
+                    "loading time zones",
+                    "ALTER SYSTEM LOAD MODULE DATA MODULE = timezone TENANT = sys",
+                )
+                .await?;
             }
         }
         Ok(SqlAnswer::Done)
@@ -260,7 +277,8 @@ impl Session<'_> {
     }
 
     async fn count(&mut self, what: &str, sql: String) -> Result<u64> {
-        let count = limited(self.endpoint, what, self.limit, self.connection.query_first::<u64, _>(sql)).await?;
+        let count =
+            limited(self.endpoint, what, self.limit, self.connection.query_first::<u64, _>(sql)).await?;
         Ok(count.unwrap_or(0))
     }
 
@@ -295,20 +313,27 @@ impl Session<'_> {
     }
 
     async fn zone_status(&mut self, zone: &ZoneName) -> Result<Option<String>> {
-        let sql = format!("SELECT STATUS FROM oceanbase.DBA_OB_ZONES WHERE ZONE = {}", literal(zone.as_str()));
+        let sql =
+            format!("SELECT STATUS FROM oceanbase.DBA_OB_ZONES WHERE ZONE = {}", literal(zone.as_str()));
         limited(self.endpoint, "reading the zones", self.limit, self.connection.query_first(sql)).await
     }
 
     /// START ZONE of an active zone is an error (4633), so it is looked before and after.
     async fn start_zone(&mut self, zone: &ZoneName) -> Result<()> {
         const STATUS_NOT_MATCH: u16 = 4633;
-        let is_active = |status: Option<String>| status.is_some_and(|status| status.eq_ignore_ascii_case("ACTIVE"));
+        let is_active =
+            |status: Option<String>| status.is_some_and(|status| status.eq_ignore_ascii_case("ACTIVE"));
         if is_active(self.zone_status(zone).await?) {
             return Ok(());
         }
         let sql = format!("ALTER SYSTEM START ZONE {}", literal(zone.as_str()));
         match self.change("START ZONE", &sql).await {
-            Err(error) if number_of(&error) == Some(STATUS_NOT_MATCH) && is_active(self.zone_status(zone).await?) => Ok(()),
+            Err(error)
+                if number_of(&error) == Some(STATUS_NOT_MATCH)
+                    && is_active(self.zone_status(zone).await?) =>
+            {
+                Ok(())
+            }
             other => other,
         }
     }
@@ -324,7 +349,8 @@ impl Session<'_> {
             self.endpoint,
             "reading the log streams",
             self.limit,
-            self.connection.query("SELECT SVR_IP, SVR_PORT, TENANT_ID, LS_ID, END_SCN FROM oceanbase.GV$OB_LOG_STAT"),
+            self.connection
+                .query("SELECT SVR_IP, SVR_PORT, TENANT_ID, LS_ID, END_SCN FROM oceanbase.GV$OB_LOG_STAT"),
         )
         .await?;
         let is_meant = |ip: &str, port: u16| servers.iter().any(|s| s.ip.to_string() == ip && s.port == port);
@@ -343,7 +369,9 @@ impl Session<'_> {
             )
             .await?;
             let is_past = |(ip, port, tenant, stream, end): &&(String, u16, i64, i64, u64)| {
-                now.iter().any(|row| row.0 == *ip && row.1 == *port && row.2 == *tenant && row.3 == *stream && row.4 >= *end)
+                now.iter().any(|row| {
+                    row.0 == *ip && row.1 == *port && row.2 == *tenant && row.3 == *stream && row.4 >= *end
+                })
             };
             let left = wanted.iter().filter(|row| !is_past(row)).count();
             if left == 0 {
@@ -359,13 +387,19 @@ impl Session<'_> {
     }
 
     /// Only what is missing is done: a cluster that answers for its servers was bootstrapped (W19).
-    async fn bootstrap(&mut self, first: &[(ZoneName, ServerAddr)], others: &[(ZoneName, ServerAddr)]) -> Result<()> {
+    async fn bootstrap(
+        &mut self,
+        first: &[(ZoneName, ServerAddr)],
+        others: &[(ZoneName, ServerAddr)],
+    ) -> Result<()> {
         if self.known_servers().await.is_some() {
             self.progress.info("the cluster is bootstrapped already");
         } else {
             let list: Vec<_> = first
                 .iter()
-                .map(|(zone, server)| format!("ZONE {} SERVER {}", literal(zone.as_str()), literal(&server.to_string())))
+                .map(|(zone, server)| {
+                    format!("ZONE {} SERVER {}", literal(zone.as_str()), literal(&server.to_string()))
+                })
                 .collect();
             self.progress.info(&format!("bootstrapping: {}", list.join(", ")));
             self.change("BOOTSTRAP", &format!("ALTER SYSTEM BOOTSTRAP {}", list.join(", "))).await?;

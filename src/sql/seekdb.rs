@@ -186,7 +186,10 @@ impl ClusterSql for SeekdbSql {
         _: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<SqlAnswer>> {
         Box::pin(async {
-            Err(Error::new(Code::MysqlError, "engine seekdb is one server; it has no zones and no other servers"))
+            Err(Error::new(
+                Code::MysqlError,
+                "engine seekdb is one server; it has no zones and no other servers",
+            ))
         })
     }
 }

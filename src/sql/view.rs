@@ -10,7 +10,10 @@ use crate::cluster::{ClusterView, ReplicaRow, ServerRow, ZoneRow};
 use crate::error::Result;
 use crate::model::{ServerAddr, ZoneName};
 
-type ServerColumns = (i64, String, u16, String, u16, String, String, Option<String>, Option<String>, Option<String>);
+type ServerColumns =
+    (i64, String, u16, String, u16, String, String, Option<String>, Option<String>, Option<String>);
+
+type ReplicaColumns = (i64, i64, String, u16, String, Option<String>, Option<u32>, String);
 
 const SERVERS: &str = "SELECT ID, SVR_IP, SVR_PORT, ZONE, SQL_PORT, WITH_ROOTSERVER, STATUS, \
      CAST(START_SERVICE_TIME AS CHAR), CAST(STOP_TIME AS CHAR), BUILD_VERSION \
@@ -25,12 +28,13 @@ pub(super) async fn read(endpoint: Endpoint, connection: &mut Conn, limit: Durat
     let servers = servers(endpoint, connection, limit).await?;
     let zones: Vec<(String, String, Option<String>, Option<String>)> =
         limited(endpoint, "reading the zones", limit, connection.query(ZONES)).await?;
-    let replicas: Vec<(i64, i64, String, u16, String, Option<String>, Option<u32>, String)> =
+    let replicas: Vec<ReplicaColumns> =
         limited(endpoint, "reading the log streams", limit, connection.query(REPLICAS)).await?;
     let tenants: Vec<(i64, String)> =
         limited(endpoint, "reading the tenants", limit, connection.query(TENANTS)).await?;
     let version: Option<String> =
-        limited(endpoint, "asking for the version", limit, connection.query_first("SELECT ob_version()")).await?;
+        limited(endpoint, "asking for the version", limit, connection.query_first("SELECT ob_version()"))
+            .await?;
     let mut view = ClusterView { servers, version: version.unwrap_or_default(), ..ClusterView::default() };
     view.tenants = tenants.into_iter().collect();
     for (zone, status, region, idc) in zones {
@@ -51,7 +55,11 @@ pub(super) async fn read(endpoint: Endpoint, connection: &mut Conn, limit: Durat
     Ok(view)
 }
 
-pub(super) async fn servers(endpoint: Endpoint, connection: &mut Conn, limit: Duration) -> Result<Vec<ServerRow>> {
+pub(super) async fn servers(
+    endpoint: Endpoint,
+    connection: &mut Conn,
+    limit: Duration,
+) -> Result<Vec<ServerRow>> {
     let rows: Vec<ServerColumns> =
         limited(endpoint, "reading the servers", limit, connection.query(SERVERS)).await?;
     let rows = rows.into_iter().map(|row| {
@@ -77,7 +85,9 @@ fn server_addr(endpoint: Endpoint, ip: &str, port: u16) -> Result<ServerAddr> {
 }
 
 fn zone_name(endpoint: Endpoint, zone: &str) -> Result<ZoneName> {
-    zone.parse().map_err(|_| useless(endpoint, &format!("it has a zone '{zone}', a name that this agent does not take")))
+    zone.parse().map_err(|_| {
+        useless(endpoint, &format!("it has a zone '{zone}', a name that this agent does not take"))
+    })
 }
 
 /// `ip:port:1,ip:port:1`, parsed and never searched (W31). What is no member is left out, and so does not count.
@@ -99,7 +109,10 @@ mod tests {
     fn w31_member_lists_are_parsed() {
         let names = |text: &str| member_list(text).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names("10.0.0.1:2882:1,110.0.0.1:2882:1"), ["10.0.0.1:2882", "110.0.0.1:2882"]);
-        assert_eq!(names("[2001:db8::1]:2882:1, 2001:db8::2:2882:1"), ["[2001:db8::1]:2882", "[2001:db8::2]:2882"]);
+        assert_eq!(
+            names("[2001:db8::1]:2882:1, 2001:db8::2:2882:1"),
+            ["[2001:db8::1]:2882", "[2001:db8::2]:2882"]
+        );
         assert_eq!(names(""), Vec::<String>::new());
         assert_eq!(names("rubbish,10.0.0.1:288:1"), ["10.0.0.1:288"]);
     }

@@ -37,6 +37,6 @@ pub use ob::{
 };
 pub use peer::{AdmitBody, PeerMark};
 pub use task::{
-    DagDetail, FailureView, LogLine, NodeDetail, OperatorBody, SubTaskDetail, TaskEvent, TaskView, created, created_with,
-    dag_detail, event_view, log_line, node_detail, operator_body, sub_task_detail,
+    DagDetail, FailureView, LogLine, NodeDetail, OperatorBody, SubTaskDetail, TaskEvent, TaskView, created,
+    created_with, dag_detail, event_view, log_line, node_detail, operator_body, sub_task_detail,
 };

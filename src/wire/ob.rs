@@ -106,7 +106,8 @@ pub struct StopBody {
 }
 
 impl StopBody {
-    pub const MEMBERS: &[&str] = &["scope", "type", "target", "forcePassDag", "id", "force", "terminate", "planHash"];
+    pub const MEMBERS: &[&str] =
+        &["scope", "type", "target", "forcePassDag", "id", "force", "terminate", "planHash"];
 }
 
 /// `POST /api/v1/ob/zone/{zone_name}/stop`, and its check.

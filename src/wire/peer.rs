@@ -33,7 +33,8 @@ impl PeerMark {
         if words.next()? != "v1" {
             return None;
         }
-        let (from, session, counter) = (words.next()?.parse().ok()?, words.next()?, words.next()?.parse().ok()?);
+        let (from, session, counter) =
+            (words.next()?.parse().ok()?, words.next()?, words.next()?.parse().ok()?);
         let actor = unhex(words.next().unwrap_or_default())?;
         let is_over = words.next().is_none();
         (is_over && !session.is_empty()).then(|| Self { from, session: session.to_owned(), counter, actor })
@@ -83,7 +84,16 @@ mod tests {
             };
             assert_eq!(PeerMark::from_text(&mark.to_text()), Some(mark));
         }
-        for text in ["", "v1", "v2 10.0.0.1:1 s 1 ", "v1 x s 1 ", "v1 10.0.0.1:1 s -1 ", "v1 10.0.0.1:1 s 1 6", "v1 10.0.0.1:1 s 1 zz", "v1 10.0.0.1:1 s 1 61 x"] {
+        for text in [
+            "",
+            "v1",
+            "v2 10.0.0.1:1 s 1 ",
+            "v1 x s 1 ",
+            "v1 10.0.0.1:1 s -1 ",
+            "v1 10.0.0.1:1 s 1 6",
+            "v1 10.0.0.1:1 s 1 zz",
+            "v1 10.0.0.1:1 s 1 61 x",
+        ] {
             assert_eq!(PeerMark::from_text(text), None, "{text}");
         }
     }

@@ -322,7 +322,9 @@ async fn every_question_has_an_answer() {
             let answer = door.get(&route.path.replace("{id}", id)).await;
             check_envelope(&answer, route.path);
             // Cluster tasks are those of a cluster.
-            let is_for_clusters = route.path.ends_with("/ob") || route.path.contains("/ob/unfinish");
+            let is_for_clusters = route.path.ends_with("/ob")
+                || route.path.contains("/ob/unfinish")
+                || route.path.starts_with("/api/v1/obcluster/");
             if is_for_clusters {
                 check_refused(&answer, route.path);
             } else {
@@ -360,6 +362,11 @@ async fn protected_routes_want_a_header_and_open_ones_none() {
         let what = format!("{} {}", route.method, route.path);
         check_envelope(&answer, &what);
         match route.class {
+            // Agents among themselves are known by their keys, and show nothing to others.
+            RouteClass::Peer => {
+                assert_eq!((answer.status, answer.code().as_str()), (401, "Common.Unauthorized"), "{what}")
+            }
+            RouteClass::Open if route.path.starts_with("/rpc/") => assert_eq!(answer.status, 401, "{what}"),
             RouteClass::Open => assert_eq!(answer.status, 200, "{what}"),
             RouteClass::Protected | RouteClass::SetPassword => {
                 assert_eq!(

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
-use obpilot::api::ROUTES;
+use obpilot::api::{ROUTES, Route};
 use serde_json::{Value, json};
 
 use crate::contract::doors;
@@ -64,7 +64,7 @@ async fn a_connection_is_used_again_after_every_kind_of_refusal() {
     let home = Home::new();
     let agent = home.start();
     for door in doors(&home, &agent).await {
-        for route in ROUTES.iter().filter(|route| route.method != "GET") {
+        for route in ROUTES.iter().filter(|route| route.method != "GET" && !is_for_agents(route)) {
             let target = route.path.replace("{id}", "1");
             let refused = door.send(route.method, &target, Some("{ no json".to_owned())).await;
             assert!(refused.status < 500, "{target}: {}", refused.text);
@@ -72,6 +72,11 @@ async fn a_connection_is_used_again_after_every_kind_of_refusal() {
             door.get("/api/v1/time").await.data();
         }
     }
+}
+
+/// Agents among themselves are known by their keys; nobody else has a body there that is worth reading.
+fn is_for_agents(route: &Route) -> bool {
+    route.path.starts_with("/rpc/v1/peer")
 }
 
 /// Whoever sends too much is told so, on every route that reads a body, sealed or not.
@@ -82,7 +87,8 @@ async fn every_body_has_a_limit_that_the_refusal_names() {
     let agent = home.start();
     let large = json!({ "password": "x".repeat(8192) }).to_string();
     for door in doors(&home, &agent).await {
-        for route in ROUTES.iter().filter(|r| r.method != "GET" && r.path != "/api/v1/status") {
+        let reads = |r: &&Route| r.method != "GET" && r.path != "/api/v1/status" && !is_for_agents(r);
+        for route in ROUTES.iter().filter(reads) {
             let target = route.path.replace("{id}", "1");
             let answer = door.send(route.method, &target, Some(large.clone())).await;
             assert_eq!((answer.status, answer.code().as_str()), (413, "Request.Body.TooLarge"), "{target}");

@@ -25,8 +25,13 @@ pub fn engine() -> PathBuf {
 #[derive(Debug)]
 pub struct Home {
     pub path: PathBuf,
+    pub ip: String,
     pub port: u16,
     pub mysql_port: u16,
+    /// The stand-in for a cluster's server lives here, not the real engine.
+    pub is_member: bool,
+    /// The network namespace that everything here runs in, where the test made one.
+    pub namespace: Option<String>,
     /// Appended to the command line of every agent that is started here.
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
@@ -47,8 +52,11 @@ impl Home {
     pub fn at(path: PathBuf) -> Self {
         Self {
             path,
+            ip: "127.0.0.1".to_owned(),
             port: free_port(),
             mysql_port: free_port(),
+            is_member: false,
+            namespace: None,
             args: Vec::new(),
             env: Vec::new(),
             _dir: None,
@@ -56,7 +64,7 @@ impl Home {
     }
 
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.ip, self.port)
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -71,12 +79,23 @@ impl Home {
         self.args.extend(["--config".to_owned(), file.to_str().unwrap().to_owned()]);
     }
 
-    /// The command of `obpilot agent run` for the real engine.
+    /// The command of `obpilot agent run`.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_obpilot"));
-        command.args(["agent", "run", "--ip", "127.0.0.1", "--engine", "seekdb", "--port"]);
-        command.arg(self.port.to_string()).arg("--home").arg(&self.path);
-        command.arg("--engine-bin").arg(engine());
+        let mut command = match &self.namespace {
+            None => Command::new(env!("CARGO_BIN_EXE_obpilot")),
+            Some(name) => {
+                let mut inside = Command::new("ip");
+                inside.args(["netns", "exec", name, env!("CARGO_BIN_EXE_obpilot")]);
+                inside
+            }
+        };
+        command.args(["agent", "run", "--ip", &self.ip, "--port"]).arg(self.port.to_string());
+        command.arg("--home").arg(&self.path);
+        if self.is_member {
+            command.args(["--engine", "observer"]);
+        } else {
+            command.args(["--engine", "seekdb", "--engine-bin"]).arg(engine());
+        }
         command.args(&self.args).envs(self.env.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::null());
         command
@@ -163,7 +182,10 @@ impl Home {
             let exe = std::fs::read_link(format!("/proc/{pid}/exe"));
             cwd.is_ok_and(|cwd| cwd.starts_with(&home))
                 && exe.is_ok_and(|exe| {
-                    exe.file_name().is_some_and(|name| name.to_string_lossy().contains("seekdb"))
+                    exe.file_name().is_some_and(|name| {
+                        let name = name.to_string_lossy();
+                        name.contains("seekdb") || name.contains("observer")
+                    })
                 })
         };
         pids.filter(is_here).collect()

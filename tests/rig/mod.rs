@@ -12,11 +12,13 @@
 )]
 
 mod answer;
+mod cluster;
 mod home;
 mod ports;
 mod python;
 
 pub use answer::{Answer, Door};
+pub use cluster::{Cluster, simulator, zone};
 pub use home::{Agent, Ended, Home, engine};
 pub(crate) use ports::free_port;
 pub use python::python;

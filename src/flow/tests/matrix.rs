@@ -33,7 +33,11 @@ fn params(agents: Vec<AgentAddr>, operation: Operation) -> Params {
 }
 
 fn template(on: AgentAddr, params: &Params) -> Template {
-    if params.operation == Operation::Start { start::template(on, params) } else { stop::template(on, params) }
+    if params.operation == Operation::Start {
+        start::template(on, params)
+    } else {
+        stop::template(on, params)
+    }
 }
 
 async fn calm(agents: u8) -> World {
@@ -182,7 +186,8 @@ async fn coordinator_dies(ask: &'static str, to: u8, nth: u32, comes_back: bool)
     let others = [addr(2), addr(3)];
     let is_free = || others.iter().all(|agent| world.disk(*agent).holder().is_none());
     world.until(SOON, &format!("{cell}: the others are free"), is_free).await;
-    let taken = world.submit(addr(2), template(addr(2), &params(others.to_vec(), Operation::Start))).await.unwrap();
+    let taken =
+        world.submit(addr(2), template(addr(2), &params(others.to_vec(), Operation::Start))).await.unwrap();
     let ended = world.rest(addr(2), taken).await;
     assert_eq!(ended.state, DagState::Succeeded, "{cell}: {}", world.story(addr(2), taken).await);
     world.start(addr(1)).await;
@@ -257,7 +262,11 @@ fn w22_w43_several_holders_on_several_hosts_are_pushed_aside_at_once() {
             let on = addr(n + 1);
             holders.push((on, world.submit(on, template(on, &one)).await.unwrap()));
         }
-        world.until(SOON, "three are held", || [2, 3, 4].iter().all(|n| world.disk(addr(*n)).holder().is_some())).await;
+        world
+            .until(SOON, "three are held", || {
+                [2, 3, 4].iter().all(|n| world.disk(addr(*n)).holder().is_some())
+            })
+            .await;
         tokio::time::sleep(Duration::from_secs(1)).await;
         for n in [2, 3, 4] {
             world.host(addr(n)).hang(false);
@@ -282,13 +291,18 @@ fn w41_of_two_coordinators_one_wins_and_the_other_knows_who() {
         simulate(async move {
             let chance = if seed == 0 { Chance::calm() } else { Chance::new(seed) };
             let world = World::new(3, chance).await;
-            let (left, right) = (begin(&world, addr(1), Operation::Start).await, begin(&world, addr(3), Operation::Start).await);
+            let (left, right) = (
+                begin(&world, addr(1), Operation::Start).await,
+                begin(&world, addr(3), Operation::Start).await,
+            );
             let (first, second) = (world.rest(addr(1), left).await, world.rest(addr(3), right).await);
             free(&world).await;
             let won = [&first, &second].iter().filter(|dag| dag.state == DagState::Succeeded).count();
-            let stories = format!("{}\n---\n{}", world.story(addr(1), left).await, world.story(addr(3), right).await);
+            let stories =
+                format!("{}\n---\n{}", world.story(addr(1), left).await, world.story(addr(3), right).await);
             // By chance a server may fail to start; but two never lose to each other.
-            let lost_to_each_other = stories.matches(Code::UnderMaintenanceDag.name()).count() > 0 && won == 0;
+            let lost_to_each_other =
+                stories.matches(Code::UnderMaintenanceDag.name()).count() > 0 && won == 0;
             let has_failed = stories.contains("it ended at once");
             assert!(!lost_to_each_other || has_failed, "seed {seed}: {stories}");
             if seed == 0 {
@@ -320,7 +334,10 @@ fn a_host_that_is_cut_off_in_mid_start_ends_by_itself() {
             let expected = if secs <= 15 { DagState::Succeeded } else { DagState::Failed };
             assert_eq!(ended.state, expected, "{secs} s: {story}");
             if expected == DagState::Failed {
-                assert!(story.contains(&format!("{} was not reached for 20 s", addr(3))), "{secs} s: {story}");
+                assert!(
+                    story.contains(&format!("{} was not reached for 20 s", addr(3))),
+                    "{secs} s: {story}"
+                );
             }
             free(&world).await;
             again(&world, "after a cut").await;

@@ -98,14 +98,18 @@ async fn w18_w36_a_part_is_prepared_once_and_goes_only_for_its_own() {
     assert_eq!(refused.code, Code::UnderMaintenanceDag);
     assert!(refused.text().contains(&mains[0]), "{refused}");
     assert_eq!(peers.go(own(), &PartKey::of(&mains[1])).await.unwrap_err().code, Code::TaskNotFound);
-    let view = peers.watch(own(), &PartKey::of(&mains[0]), EventId(0), std::time::Duration::ZERO).await.unwrap();
+    let view =
+        peers.watch(own(), &PartKey::of(&mains[0]), EventId(0), std::time::Duration::ZERO).await.unwrap();
     assert!(matches!(view.progressed, Progressed::Preparing | Progressed::Prepared), "{view:?}");
     assert_eq!(rig.host.times("spawn"), 1, "only the init has spawned");
     peers.go(own(), &PartKey::of(&mains[0])).await.unwrap();
     peers.go(own(), &PartKey::of(&mains[0])).await.unwrap();
     let mut since = EventId(0);
     loop {
-        let view = peers.watch(own(), &PartKey::of(&mains[0]), since, std::time::Duration::from_secs(20)).await.unwrap();
+        let view = peers
+            .watch(own(), &PartKey::of(&mains[0]), since, std::time::Duration::from_secs(20))
+            .await
+            .unwrap();
         since = view.version;
         if view.progressed == Progressed::Done {
             break;

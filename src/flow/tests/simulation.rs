@@ -41,12 +41,13 @@ fn every_seed_keeps_the_invariants() {
     if let Ok(seed) = std::env::var("OBPILOT_SIM_SEED") {
         return run(seed.parse().expect("a seed is a number"));
     }
-    let seeds = std::env::var("OBPILOT_SIM_SEEDS").map_or(SEEDS, |text| text.parse().expect("a number of seeds"));
+    let seeds =
+        std::env::var("OBPILOT_SIM_SEEDS").map_or(SEEDS, |text| text.parse().expect("a number of seeds"));
     // On as many threads as there are processors: worlds know nothing of each other.
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     std::thread::scope(|scope| {
         for first in 0..threads {
-            scope.spawn(move || (first..seeds).step_by(threads as usize).for_each(run));
+            scope.spawn(move || (first..seeds).step_by(usize::try_from(threads).unwrap()).for_each(run));
         }
     });
 }
@@ -119,7 +120,8 @@ async fn ask(world: &World, chance: &Chance, on: AgentAddr) -> Option<Asked> {
         is_zone_stop: false,
         remarks: Vec::new(),
     };
-    let template: Template = if is_start { start::template(on, &params) } else { stop::template(on, &params) };
+    let template: Template =
+        if is_start { start::template(on, &params) } else { stop::template(on, &params) };
     let before = agents.iter().map(|agent| world.host(*agent).history().len()).collect();
     let dag = world.submit(on, template).await.ok()?;
     Some(Asked { on, dag, is_start, agents, before })
@@ -164,9 +166,12 @@ async fn check(world: &World, asked: &[Asked]) {
         for (agent, before) in one.agents.iter().zip(&one.before) {
             // It was so before and stayed so, or it became so meanwhile.
             let history = world.host(*agent).history();
-            let was = before.checked_sub(1).map_or(false, |last| history[last]);
+            let was = before.checked_sub(1).is_some_and(|last| history[last]);
             let became = history[*before..].contains(&one.is_start);
-            assert!(was == one.is_start || became, "{one:?} succeeded, but {agent} never was so: {history:?}");
+            assert!(
+                was == one.is_start || became,
+                "{one:?} succeeded, but {agent} never was so: {history:?}"
+            );
         }
     }
     // And the cluster can be used again.

@@ -16,11 +16,19 @@ pub(crate) struct Chance {
 
 impl Chance {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: Arc::new(Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)), is_calm: Arc::default(), violations: Arc::default() }
+        Self {
+            state: Arc::new(Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)),
+            is_calm: Arc::default(),
+            violations: Arc::default(),
+        }
     }
 
     pub(crate) fn calm() -> Self {
-        Self { state: Arc::new(Mutex::new(1)), is_calm: Arc::new(AtomicBool::new(true)), violations: Arc::default() }
+        Self {
+            state: Arc::new(Mutex::new(1)),
+            is_calm: Arc::new(AtomicBool::new(true)),
+            violations: Arc::default(),
+        }
     }
 
     /// From now on nothing goes wrong by itself.

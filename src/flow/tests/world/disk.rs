@@ -15,8 +15,8 @@ use super::chance::Chance;
 use crate::clock::Clock;
 use crate::engine::event::Event;
 use crate::engine::port::{
-    Archive, Change, Created, DagFilter, Detail, Holder, Journal, JournalError, LogLine, LogRow, NewDag, Record,
-    RequestKey, Stamp,
+    Archive, Change, Created, DagFilter, Detail, Holder, Journal, JournalError, LogLine, LogRow, NewDag,
+    Record, RequestKey, Stamp,
 };
 use crate::engine::{DagState, Heading, Node, Operator, Snapshot, SubTask, SubTaskState};
 use crate::error::Error;
@@ -240,15 +240,14 @@ impl Journal for Handle {
                 }
                 let mut written = self.flush(&mut state);
                 for event in &change.events {
-                    match event {
-                        Event::LockTaken => state.take_lock(&change.after)?,
-                        Event::LockReleased { .. } => {
-                            let released = state.holder.take().map(|holder| holder.dag);
-                            if released != Some(dag) {
-                                self.chance.violated("a lock was released by somebody else than its holder");
-                            }
+                    if *event == Event::LockTaken {
+                        state.take_lock(&change.after)?;
+                    }
+                    if matches!(event, Event::LockReleased { .. }) {
+                        let released = state.holder.take().map(|holder| holder.dag);
+                        if released != Some(dag) {
+                            self.chance.violated("a lock was released by somebody else than its holder");
                         }
-                        _ => {}
                     }
                     let body = serde_json::to_value(event).unwrap();
                     written.push(state.record(blank(&change.stamp, event.kind(), Some(dag), body)));
@@ -277,7 +276,8 @@ impl Journal for Handle {
         Box::pin(async move {
             let state = self.disk.state();
             let is_live = |dag: &&Snapshot| {
-                let has_lease = dag.holds_lock && dag.definition.lock.is_some_and(|lock| lock.lease_secs.is_some());
+                let has_lease =
+                    dag.holds_lock && dag.definition.lock.is_some_and(|lock| lock.lease_secs.is_some());
                 !dag.state.is_at_rest() || has_lease
             };
             Ok(state.dags.values().map(|(dag, _)| dag).filter(is_live).cloned().collect())
@@ -305,7 +305,8 @@ impl Archive for Handle {
     fn dags(&self, filter: DagFilter, _: bool) -> BoxFuture<'_, Result<Vec<Detail>, Error>> {
         Box::pin(async move {
             let state = self.disk.state();
-            let wanted = state.dags.values().filter(|(dag, _)| filter != DagFilter::Unfinished || !dag.is_finished());
+            let wanted =
+                state.dags.values().filter(|(dag, _)| filter != DagFilter::Unfinished || !dag.is_finished());
             let detail = |(dag, version): &(Snapshot, EventId)| Detail {
                 snapshot: dag.clone(),
                 version: *version,
@@ -327,7 +328,12 @@ impl Archive for Handle {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn records(&self, dag: Option<DagId>, after: EventId, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, Error>> {
+    fn records(
+        &self,
+        dag: Option<DagId>,
+        after: EventId,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Record>, Error>> {
         Box::pin(async move {
             self.or_never().await;
             let state = self.disk.state();

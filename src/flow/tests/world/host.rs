@@ -11,7 +11,6 @@ use tokio::sync::watch;
 
 use super::chance::Chance;
 use super::disk::Disk;
-use crate::cluster::ClusterView;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::{Operation, Prepare};
 use crate::flow::ports::{ClusterSql, Login, ObSql, Process, Progress, SqlAct, SqlAnswer};
@@ -116,13 +115,14 @@ impl Host {
         let state = self.disk.state();
         let params = state.dags[&holder.dag].0.definition.params.clone();
         let request = serde_json::from_value::<Prepare>(params);
-        let fits = request.as_ref().is_ok_and(|request| match request.operation {
-            Operation::Start => is_start,
-            Operation::Stop { .. } => !is_start,
-            _ => false,
+        let fits = request.as_ref().is_ok_and(|request| {
+            let is_stop = matches!(request.operation, Operation::Stop { .. });
+            request.operation == Operation::Start && is_start || is_stop && !is_start
         });
         if !fits {
-            self.chance.violated(&format!("the process was touched by an operation that does not own it: {request:?}"));
+            self.chance.violated(&format!(
+                "the process was touched by an operation that does not own it: {request:?}"
+            ));
         }
     }
 }
@@ -160,7 +160,11 @@ impl Process for Host {
     fn ready<'a>(&'a self, server: &'a ServerProcess, _: &'a dyn Progress) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.chance.pause(2_000).await;
-            if self.running().as_ref() == Some(server) { Ok(()) } else { Err(Error::new(Code::StartFailed, "it has ended")) }
+            if self.running().as_ref() == Some(server) {
+                Ok(())
+            } else {
+                Err(Error::new(Code::StartFailed, "it has ended"))
+            }
         })
     }
 
@@ -262,10 +266,7 @@ impl ClusterSql for Host {
         Box::pin(async move {
             self.up()?;
             self.chance.pause(50).await;
-            Ok(match act {
-                SqlAct::View => SqlAnswer::View(Box::new(ClusterView::default())),
-                _ => SqlAnswer::Done,
-            })
+            Ok(if *act == SqlAct::View { SqlAnswer::View(Box::default()) } else { SqlAnswer::Done })
         })
     }
 }

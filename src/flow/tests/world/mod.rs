@@ -30,9 +30,7 @@ use crate::flow::handshake::Keeper;
 use crate::flow::participant::Participant;
 use crate::flow::peers::{Ask, Facts, Gate, Peers, Stranger};
 use crate::flow::ports::{ClusterSql as _, Progress};
-use crate::model::{
-    AgentAddr, DagId, GenericId, Identity, Member, Password, Timestamp, ZoneName,
-};
+use crate::model::{AgentAddr, DagId, GenericId, Identity, Member, Password, Timestamp, ZoneName};
 use crate::tasks::{Kind, Tasks};
 
 /// Time as tokio's paused clock tells it.
@@ -94,7 +92,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) chance: Chance,
     members: Members,
-    hosts: Arc<BTreeMap<AgentAddr, (Host, Arc<Disk>, Arc<Paper>)>>,
+    hosts: Arc<BTreeMap<AgentAddr, Lasting>>,
 }
 
 impl std::fmt::Debug for World {
@@ -102,6 +100,9 @@ impl std::fmt::Debug for World {
         f.write_str("World")
     }
 }
+
+/// What outlives an agent: its server, its disk, its documents.
+type Lasting = (Host, Arc<Disk>, Arc<Paper>);
 
 /// One life of an agent.
 pub(crate) struct Agent {
@@ -117,7 +118,13 @@ pub(crate) struct Agent {
 struct Paper(Mutex<AgentState>);
 
 impl Keep for Paper {
-    fn save<'a>(&'a self, state: &'a AgentState, _: &'a Secrets, _: Stamp, _: Value) -> BoxFuture<'a, Result<()>> {
+    fn save<'a>(
+        &'a self,
+        state: &'a AgentState,
+        _: &'a Secrets,
+        _: Stamp,
+        _: Value,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             *self.0.lock().unwrap() = state.clone();
             Ok(())
@@ -148,7 +155,8 @@ fn member(last: u8) -> Member {
 
 /// Runs a future in virtual time, on one thread: the same seed, the same schedule.
 pub(crate) fn simulate<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let ended = runtime.block_on(work);
     runtime.shutdown_background();
     ended
@@ -212,8 +220,12 @@ impl World {
         let archive = Arc::new(handle.clone());
         let participant = Participant::new(own, archive.clone(), Arc::clone(&self.clock));
         let peers: Arc<dyn Peers> = Arc::new(Sender { own, world: self.clone() });
-        let ledger =
-            Ledger::new(paper.clone(), Arc::clone(&self.clock), paper.0.lock().unwrap().clone(), Secrets::default());
+        let ledger = Ledger::new(
+            paper.clone(),
+            Arc::clone(&self.clock),
+            paper.0.lock().unwrap().clone(),
+            Secrets::default(),
+        );
         let ports = Ports {
             own,
             engine: EngineKind::Observer,
@@ -350,7 +362,8 @@ impl World {
     }
 
     pub(crate) async fn rest(&self, on: AgentAddr, dag: DagId) -> Snapshot {
-        self.until(Duration::from_secs(900), "the task rests", || self.stored(on, dag).state.is_at_rest()).await;
+        self.until(Duration::from_secs(900), "the task rests", || self.stored(on, dag).state.is_at_rest())
+            .await;
         self.stored(on, dag)
     }
 
@@ -405,35 +418,31 @@ impl Agent {
             return answer;
         }
         let host = world.host(own);
-        match ask {
-            Ask::Facts => {
-                let held_by = match self.disk.holder().await? {
-                    Some(holder) => Some(self.participant.held_by(&holder).await),
-                    None => None,
-                };
-                let process = host.running().map(|server| server.pid);
-                Ok(json!(Facts {
-                    agent: own,
-                    identity: self.ledger.state().identity,
-                    is_initialised: true,
-                    process,
-                    ob_state: if process.is_some() { 3 } else { 0 },
-                    server: String::new(),
-                    why: None,
-                    sql_port: None,
-                    ob_version: None,
-                    held_by,
-                    data_dir: String::new(),
-                    redo_dir: String::new(),
-                    log_dir: String::new(),
-                }))
-            }
-            Ask::Sql { act, limit_millis } => {
-                let limit = Duration::from_millis(*limit_millis);
-                host.act(&Password::default(), act, limit, &Silent).await.map(|answer| json!(answer))
-            }
-            other => Err(Error::unexpected(format!("nobody answers {} here", name_of(other)))),
+        if let Ask::Sql { act, limit_millis } = ask {
+            let limit = Duration::from_millis(*limit_millis);
+            return host.act(&Password::default(), act, limit, &Silent).await.map(|answer| json!(answer));
         }
+        assert_eq!(*ask, Ask::Facts, "nothing else is asked here");
+        let held_by = match self.disk.holder().await? {
+            Some(holder) => Some(self.participant.held_by(&holder).await),
+            None => None,
+        };
+        let process = host.running().map(|server| server.pid);
+        Ok(json!(Facts {
+            agent: own,
+            identity: self.ledger.state().identity,
+            is_initialised: true,
+            process,
+            ob_state: if process.is_some() { 3 } else { 0 },
+            server: String::new(),
+            why: None,
+            sql_port: None,
+            ob_version: None,
+            held_by,
+            data_dir: String::new(),
+            redo_dir: String::new(),
+            log_dir: String::new(),
+        }))
     }
 }
 

@@ -1,0 +1,173 @@
+//! Clusters on one machine: an agent and a stand-in for `observer` per host, each host an address of the loopback network.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::{Agent, Door, Home, PASSWORD, free_port};
+
+/// The stand-in, built beside the agent (`tests/observer-sim`).
+pub fn simulator() -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_obpilot")).with_file_name("observer-sim");
+    assert!(path.is_file(), "{} is missing: cargo build -p observer-sim", path.display());
+    path
+}
+
+/// Hosts, with agents that run or not.
+#[derive(Debug)]
+pub struct Cluster {
+    pub homes: Vec<Home>,
+    pub agents: Vec<Option<Agent>>,
+    pub rpc_port: u16,
+    dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// So many hosts with agents that answer; nothing is joined yet.
+    pub fn new(hosts: usize) -> Self {
+        Self::configured(hosts, "")
+    }
+
+    /// The same, with a configuration of the agents.
+    pub fn configured(hosts: usize, toml: &str) -> Self {
+        let mut cluster = Self::at_rest(hosts, toml, |n| format!("127.0.0.{}", n + 1));
+        for host in 0..hosts {
+            cluster.start(host);
+        }
+        cluster
+    }
+
+    /// Homes only.
+    pub fn at_rest(hosts: usize, toml: &str, ip: impl Fn(usize) -> String) -> Self {
+        let dir = tempfile::Builder::new().prefix("obpilot-cluster-").tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let (port, mysql_port, rpc_port) = (free_port(), free_port(), free_port());
+        let mut homes = Vec::new();
+        for host in 0..hosts {
+            let mut home = Home::at(root.join(format!("host{}", host + 1)));
+            home.ip = ip(host);
+            (home.port, home.mysql_port, home.is_member) = (port, mysql_port, true);
+            std::fs::create_dir_all(home.path.join("bin")).unwrap();
+            // A copy: the agent knows its server by the file that it runs.
+            std::fs::copy(simulator(), home.path.join("bin/observer")).unwrap();
+            if !toml.is_empty() {
+                home.configure(toml);
+            }
+            homes.push(home);
+        }
+        let agents = (0..hosts).map(|_| None).collect();
+        let cluster = Self { homes, agents, rpc_port, dir };
+        for host in 0..hosts {
+            cluster.set(host, &json!({}));
+        }
+        cluster
+    }
+
+    /// What the stand-in of a host is told beside where its cluster is: `faults`, `factor`, `signals`, `version`.
+    pub fn set(&self, host: usize, more: &Value) {
+        let mut settings = json!({ "cluster": self.dir.path().join("cluster") });
+        for (key, value) in more.as_object().unwrap() {
+            settings[key] = value.clone();
+        }
+        let file = self.homes[host].path.join("bin/observer-sim.json");
+        std::fs::write(file, settings.to_string()).unwrap();
+    }
+
+    /// What the stand-ins have written down: starts, signals, statements.
+    pub fn journal(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.dir.path().join("cluster/journal.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// How many statements of the journal hold this text.
+    pub fn statements(&self, text: &str) -> usize {
+        let found = self.journal();
+        found.iter().filter(|entry| entry["kind"] == "statement" && entry.to_string().contains(text)).count()
+    }
+
+    pub fn start(&mut self, host: usize) {
+        self.agents[host] = Some(self.homes[host].start());
+    }
+
+    pub fn kill(&mut self, host: usize) {
+        if let Some(mut agent) = self.agents[host].take() {
+            agent.kill();
+        }
+    }
+
+    pub fn agent(&self, host: usize) -> &Agent {
+        self.agents[host].as_ref().expect("its agent runs")
+    }
+
+    /// The socket of a host's agent.
+    pub fn door(&self, host: usize) -> &Door {
+        &self.agent(host).door
+    }
+
+    pub fn address(&self, host: usize) -> String {
+        self.homes[host].address()
+    }
+
+    pub fn addresses(&self) -> Vec<String> {
+        self.homes.iter().map(Home::address).collect()
+    }
+
+    /// Does something that becomes a task, and waits for its success.
+    pub async fn done(&self, host: usize, target: &str, body: Value) -> Value {
+        let made = self.door(host).post(target, body).await.data();
+        self.door(host).finished(made["id"].as_str().unwrap()).await.expect_succeeded()
+    }
+
+    pub async fn join(&self, host: usize, master: usize, zone: &str) -> Value {
+        let home = &self.homes[master];
+        let body = json!({ "agentInfo": { "ip": home.ip, "port": home.port }, "zoneName": zone });
+        self.done(host, "/api/v1/agent/join", body).await
+    }
+
+    pub async fn configure(&self, host: usize) {
+        let ports = json!({ "mysql_port": self.homes[0].mysql_port.to_string(), "rpc_port": self.rpc_port.to_string() });
+        let server = json!({ "observerConfig": ports, "scope": { "type": "GLOBAL" } });
+        self.done(host, "/api/v1/observer/config", server).await;
+        let cluster = json!({ "clusterName": "pilot", "clusterId": 7, "rootPwd": PASSWORD });
+        self.done(host, "/api/v1/obcluster/config", cluster).await;
+    }
+
+    /// A cluster that serves: a zone per host, up to three; further hosts go into them in turn.
+    pub async fn form(&self) {
+        for host in 0..self.homes.len() {
+            self.join(host, 0, &zone(host)).await;
+        }
+        self.configure(0).await;
+        self.done(0, "/api/v1/ob/init", json!({})).await;
+    }
+
+    pub fn database_pids(&self, host: usize) -> Vec<i32> {
+        self.homes[host].database_pids()
+    }
+
+    /// Which servers run.
+    pub fn running(&self) -> Vec<bool> {
+        (0..self.homes.len()).map(|host| self.database_pids(host).len() == 1).collect()
+    }
+
+    pub fn kill_servers(&self) {
+        self.homes.iter().for_each(Home::kill_database);
+    }
+
+    pub async fn start_all(&self, host: usize) -> Value {
+        self.done(host, "/api/v1/ob/start", json!({ "scope": { "type": "GLOBAL" } })).await
+    }
+
+    /// Nobody holds a lock.
+    pub async fn assert_free(&self) {
+        for agent in self.agents.iter().flatten() {
+            let status = agent.status().await;
+            assert_eq!(status["underMaintenance"], json!(false), "{status:#}");
+        }
+    }
+}
+
+/// Three zones, whatever the number of hosts.
+pub fn zone(host: usize) -> String {
+    format!("zone{}", host % 3 + 1)
+}
