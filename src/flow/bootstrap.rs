@@ -334,7 +334,8 @@ impl Step for Sync {
             ports.peers.give_root_password(ctx.agent, Handed(ports.ledger.root_password())).await?;
             // The same node stands twice in the DAG, and is done twice.
             let part = format!("adopt-{}", ctx.sub_task);
-            remote::run(ports, ctx, ctx.agent, &part, Operation::Adopt { members }, &actor).await?;
+            let cluster = ports.ledger.state().cluster.clone();
+            remote::run(ports, ctx, ctx.agent, &part, Operation::Adopt { members, cluster }, &actor).await?;
             Outcome::done()
         })
     }

@@ -161,7 +161,7 @@ impl Step for Directories {
                     .await;
             }
             let made = ctx.input::<Made>("init.directories").map_or_else(|_| Vec::new(), |made| made.paths);
-            remove_directories(ports, ctx, &made).await
+            remove_directories(ports, ctx, Some(&made)).await
         })
     }
 }
@@ -175,7 +175,7 @@ pub(super) async fn make_directories(ports: &Ports, ctx: &StepCtx, launch: &Laun
 }
 
 /// Only what a first start of ours has made is ever removed; without a list, all of that.
-pub(super) async fn remove_directories(ports: &Ports, ctx: &StepCtx, made: &[String]) -> Result<()> {
+pub(super) async fn remove_directories(ports: &Ports, ctx: &StepCtx, made: Option<&[String]>) -> Result<()> {
     ports.process.remove_dirs(made).await?;
     ctx.info("removed what the first start had made; logs are kept");
     Ok(())
@@ -269,7 +269,7 @@ impl Step for SetPassword {
             let wanted = self.0.ledger.root_password();
             self.change(ctx, &Password::default(), &wanted).await?;
             self.warn_of_unknown_settings(ctx, &wanted).await;
-            server::serve(&self.0, ctx).await?;
+            server::serve(&self.0, ctx, server::Life::First).await?;
             Outcome::done()
         })
     }

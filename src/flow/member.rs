@@ -13,7 +13,9 @@ use super::catalog::Ports;
 use super::peers::{Operation, is_unknown, surely};
 use super::ports::Progress;
 use super::remote;
-use crate::cluster::{Act, Change, MYSQL_PORT_DEFAULT, Members, RPC_PORT_DEFAULT, effective, may, port};
+use crate::cluster::{
+    Act, Change, ClusterConfig, MYSQL_PORT_DEFAULT, Members, RPC_PORT_DEFAULT, effective, may, port,
+};
 use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec, Template};
 use crate::error::{Code, Error, Result};
 use crate::model::{API_VERSION, AgentAddr, Identity, Member, ZoneName};
@@ -274,8 +276,20 @@ async fn tell_follower(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
         ctx.info(&format!("{} is no member any more", ctx.agent));
         return Outcome::done();
     }
-    remote::run(ports, ctx, ctx.agent, "leave", Operation::Leave, &actor).await?;
-    Outcome::done()
+    match remote::run(ports, ctx, ctx.agent, "leave", Operation::Leave, &actor).await {
+        Ok(()) => Outcome::done(),
+        // Once it has left it tells us no more than any stranger.
+        Err(error) if has_left(ports, ctx.agent).await => {
+            tracing::debug!(%error, agent = %ctx.agent, "the last look at what it did");
+            ctx.info(&format!("{} says that it is SINGLE", ctx.agent));
+            Outcome::done()
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn has_left(ports: &Ports, agent: AgentAddr) -> bool {
+    ports.gate.look(agent).await.is_ok_and(|found| found.identity == Identity::Single)
 }
 
 async fn forget(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
@@ -305,13 +319,21 @@ pub(super) async fn leave(ports: &Ports, ctx: &StepCtx, actor: &str) -> Result<(
 }
 
 /// Takes these members for the cluster's. We become what we are among them; a list without us is not for us.
-pub(super) async fn adopt(ports: &Ports, ctx: &StepCtx, members: Members, actor: &str) -> Result<()> {
+pub(super) async fn adopt(
+    ports: &Ports,
+    ctx: &StepCtx,
+    members: Members,
+    cluster: ClusterConfig,
+    actor: &str,
+) -> Result<()> {
     let Some(own) = members.find(ports.own).cloned() else {
         let text = format!("{} is not among the members that it was told", ports.own);
         return Err(Error::new(Code::IllegalArgument, text));
     };
     let count = members.len();
     ports.ledger.change(Change::MembersKnown(members), actor).await?;
+    let configured = Change::ClusterConfigured { config: cluster, root_password: None };
+    ports.ledger.change(configured, actor).await?;
     if own.identity == Identity::ClusterAgent {
         ports.process.mark_initialised().await?;
         ports.ledger.change(Change::BecameClusterAgent, actor).await?;

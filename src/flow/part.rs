@@ -144,10 +144,12 @@ impl Step for Act {
             let ports = &self.ports;
             match operation {
                 Operation::Deploy { launch } => drop(init::make_directories(ports, ctx, &launch).await?),
-                Operation::Undeploy => init::remove_directories(ports, ctx, &[]).await?,
+                Operation::Undeploy => init::remove_directories(ports, ctx, None).await?,
                 Operation::StartFirst { launch } => init::start_first(ports, ctx, &launch).await?,
                 Operation::UndoStart => init::undo_start(ports, ctx).await?,
-                Operation::Adopt { members } => member::adopt(ports, ctx, members, &actor).await?,
+                Operation::Adopt { members, cluster } => {
+                    member::adopt(ports, ctx, members, cluster, &actor).await?;
+                }
                 Operation::Leave => member::leave(ports, ctx, &actor).await?,
                 Operation::Start | Operation::Stop { .. } | Operation::Stand => {
                     return Err(Error::unexpected("a part that waits for the go came to act at once"));

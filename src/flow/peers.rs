@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ports::{Handed, SqlAct, SqlAnswer};
-use crate::cluster::Members;
+use crate::cluster::{ClusterConfig, Members};
 use crate::engine::event::Failure;
 use crate::engine::port::Level;
 use crate::error::{Code, Error, Result};
@@ -76,6 +76,7 @@ pub enum Operation {
     /// Takes these members for the cluster's, and becomes what it is among them.
     Adopt {
         members: Members,
+        cluster: ClusterConfig,
     },
     /// Forgets the cluster.
     Leave,

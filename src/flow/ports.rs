@@ -93,12 +93,12 @@ pub trait Process: Send + Sync + Debug {
     /// `Common.DirNotEmpty`, or `Common.Unexpected` with the path and the cause.
     fn prepare_dirs<'a>(&'a self, launch: &'a Launch) -> BoxFuture<'a, Result<Vec<String>>>;
 
-    /// Removes what a first start made, and only if it never became ready. Logs are kept.
+    /// Removes what a first start made, or the part of it that is named, and only if it never became ready. Logs are kept.
     ///
     /// # Errors
     /// `Common.Unexpected` with the path that could not be removed; `Common.BadRequest` when the database was
     /// ready once: its data is never removed.
-    fn remove_dirs<'a>(&'a self, made: &'a [String]) -> BoxFuture<'a, Result<()>>;
+    fn remove_dirs<'a>(&'a self, made: Option<&'a [String]>) -> BoxFuture<'a, Result<()>>;
 
     /// The TCP port on which this process speaks SQL, by what it really listens on. `None` when that cannot be told: not
     /// listening yet, ended, or several ports of which none is the configured one.

@@ -243,13 +243,21 @@ impl Step for Serve {
 
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
-            serve(&self.0, ctx).await?;
+            serve(&self.0, ctx, Life::Later).await?;
             Outcome::done()
         })
     }
 }
 
-pub(super) async fn serve(ports: &Ports, ctx: &StepCtx) -> Result<()> {
+/// How a server came to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Bootstrapped just now: nobody has ever stopped it by SQL, and the members do not yet know its ports.
+    First,
+    Later,
+}
+
+pub(super) async fn serve(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()> {
     let limit = match ports.engine {
         EngineKind::Seekdb => ports.limits.start.min(LOGIN_LIMIT),
         // A member replays its log before it serves.
@@ -258,7 +266,7 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx) -> Result<()> {
     let served = async {
         loop {
             let password = ports.ledger.root_password();
-            let served = match put_in_service(ports, ctx, &password).await {
+            let served = match put_in_service(ports, ctx, &password, life).await {
                 Ok(()) => ports.sql.serving(&password).await,
                 Err(error) => Err(error),
             };
@@ -299,8 +307,8 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx) -> Result<()> {
 }
 
 /// A member that was stopped keeps that over restarts, until it is started by SQL (`observer-model.md` §16.7).
-async fn put_in_service(ports: &Ports, ctx: &StepCtx, password: &Password) -> Result<()> {
-    if ports.engine == EngineKind::Seekdb {
+async fn put_in_service(ports: &Ports, ctx: &StepCtx, password: &Password, life: Life) -> Result<()> {
+    if ports.engine == EngineKind::Seekdb || life == Life::First {
         return Ok(());
     }
     let state = ports.ledger.state();

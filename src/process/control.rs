@@ -380,12 +380,12 @@ impl Process for Control {
         .boxed()
     }
 
-    fn remove_dirs<'a>(&'a self, made: &'a [String]) -> BoxFuture<'a, Result<()>> {
-        async {
+    fn remove_dirs<'a>(&'a self, made: Option<&'a [String]>) -> BoxFuture<'a, Result<()>> {
+        async move {
             let effects = self.shared.effects().await;
             let Some(first) = self.shared.undoable(&effects).await? else { return Ok(()) };
-            let (state_dir, made) = (self.shared.instance.state_dir(), made.to_vec());
-            Tasks::blocking(move || first.clean(&state_dir, Some(&made))).await
+            let (state_dir, made) = (self.shared.instance.state_dir(), made.map(<[String]>::to_vec));
+            Tasks::blocking(move || first.clean(&state_dir, made.as_deref())).await
         }
         .boxed()
     }

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::rig::{Cluster, Door, PASSWORD, zone};
+use crate::rig::{Cluster, Door, PASSWORD, told, zone};
 
 /// Everything at once: three hosts, by the calls an SDK makes; every agent knows every other, and so does the database.
 #[tokio::test]
@@ -147,13 +147,18 @@ async fn w22_w24_settings_by_scope_through_a_follower() {
         (json!({ "type": "ZONE", "target": ["zone3"] }), "3G"),
         (json!({ "type": "ZONE", "target": ["zone2"] }), "2G"),
     ] {
-        let body = json!({ "observerConfig": { "memory_limit": value }, "scope": scope });
+        let mut config = json!({ "memory_limit": value });
+        if scope["type"] == "SERVER" {
+            // A call replaces what was set at its scope.
+            config["mysql_port"] = json!(cluster.homes[2].mysql_port.to_string());
+            config["rpc_port"] = json!(cluster.rpc_ports[2].to_string());
+        }
+        let body = json!({ "observerConfig": config, "scope": scope });
         let made = tcp.post("/api/v1/observer/config", body).await.data();
         // Its id names the master; a follower shows it all the same.
         tcp.finished(made["id"].as_str().unwrap()).await.expect_succeeded();
     }
-    let global = json!({ "memory_limit": "1G", "mysql_port": cluster.homes[0].mysql_port.to_string(),
-                         "rpc_port": cluster.rpc_port.to_string() });
+    let global = json!({ "memory_limit": "1G" });
     cluster
         .done(
             0,
@@ -200,7 +205,7 @@ async fn w23_an_init_looks_at_every_host_before_it_makes_anything() {
         cluster.join(host, 0, &zone(host)).await;
     }
     cluster.configure(0).await;
-    let taken = std::net::TcpListener::bind((cluster.homes[2].ip.as_str(), cluster.rpc_port)).unwrap();
+    let taken = std::net::TcpListener::bind((cluster.homes[2].ip.as_str(), cluster.rpc_ports[2])).unwrap();
     std::fs::remove_file(cluster.homes[1].path.join("bin/observer")).unwrap();
     let made = cluster.door(0).post("/api/v1/ob/init", json!({})).await.data();
     let failed = cluster.door(0).finished(made["id"].as_str().unwrap()).await.data();
@@ -259,7 +264,9 @@ async fn an_init_that_fails_on_one_host_is_taken_back_on_all() {
     assert_eq!(undone["obpilot"]["state"], "rolled_back", "{undone:#}");
     assert_eq!(cluster.running(), [false; 3]);
     for home in &cluster.homes {
-        assert!(!home.path.join("store").exists() && !home.path.join("etc/observer.config.bin").exists());
+        for made in ["store", "etc/observer.config.bin"] {
+            assert!(!home.path.join(made).exists(), "{made} of {}: {}", home.ip, told(&undone));
+        }
         assert!(home.path.join("log").exists(), "logs are kept");
     }
     cluster.assert_free().await;

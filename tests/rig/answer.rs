@@ -50,9 +50,25 @@ impl Answer {
     /// Of a DAG with details.
     pub fn expect_succeeded(&self) -> Value {
         let data = self.data();
-        assert_eq!(data["state"], "SUCCEED", "{data:#}");
+        assert_eq!(data["state"], "SUCCEED", "{}", told(&data));
         data
     }
+}
+
+/// A task as a person reads it: each sub-task, and what it said.
+pub fn told(dag: &Value) -> String {
+    let mut lines = vec![format!("{} {} {} {}", dag["id"], dag["name"], dag["state"], dag["obpilot"])];
+    for node in dag["nodes"].as_array().into_iter().flatten() {
+        for sub_task in node["sub_tasks"].as_array().into_iter().flatten() {
+            lines.push(format!(
+                "  {} {} {}",
+                sub_task["execute_agent"]["ip"], sub_task["name"], sub_task["state"]
+            ));
+            let logs = sub_task["task_logs"].as_array().into_iter().flatten();
+            lines.extend(logs.map(|line| format!("      {}", line.as_str().unwrap_or_default())));
+        }
+    }
+    lines.join("\n")
 }
 
 fn builder() -> reqwest::ClientBuilder {
@@ -143,7 +159,7 @@ impl Door {
             Ok(answer) => answer,
             Err(_) => panic!(
                 "task {id} is not as wanted: {}",
-                self.get(&format!("/api/v1/task/dag/{id}")).await.text
+                told(&self.get(&format!("/api/v1/task/dag/{id}?show_details=true")).await.data())
             ),
         }
     }

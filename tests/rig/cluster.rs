@@ -18,7 +18,7 @@ pub fn simulator() -> PathBuf {
 pub struct Cluster {
     pub homes: Vec<Home>,
     pub agents: Vec<Option<Agent>>,
-    pub rpc_port: u16,
+    pub rpc_ports: Vec<u16>,
     dir: tempfile::TempDir,
 }
 
@@ -41,12 +41,12 @@ impl Cluster {
     pub fn at_rest(hosts: usize, toml: &str, ip: impl Fn(usize) -> String) -> Self {
         let dir = tempfile::Builder::new().prefix("obpilot-cluster-").tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        let (port, mysql_port, rpc_port) = (free_port(), free_port(), free_port());
+        let port = free_port();
         let mut homes = Vec::new();
         for host in 0..hosts {
             let mut home = Home::at(root.join(format!("host{}", host + 1)));
             home.ip = ip(host);
-            (home.port, home.mysql_port, home.is_member) = (port, mysql_port, true);
+            (home.port, home.is_member) = (port, true);
             std::fs::create_dir_all(home.path.join("bin")).unwrap();
             // A copy: the agent knows its server by the file that it runs.
             std::fs::copy(simulator(), home.path.join("bin/observer")).unwrap();
@@ -56,7 +56,9 @@ impl Cluster {
             homes.push(home);
         }
         let agents = (0..hosts).map(|_| None).collect();
-        let cluster = Self { homes, agents, rpc_port, dir };
+        // Of their own: a server listens on every address of the machine.
+        let rpc_ports = (0..hosts).map(|_| free_port()).collect();
+        let cluster = Self { homes, agents, rpc_ports, dir };
         for host in 0..hosts {
             cluster.set(host, &json!({}));
         }
@@ -125,9 +127,13 @@ impl Cluster {
     }
 
     pub async fn configure(&self, host: usize) {
-        let ports = json!({ "mysql_port": self.homes[0].mysql_port.to_string(), "rpc_port": self.rpc_port.to_string() });
-        let server = json!({ "observerConfig": ports, "scope": { "type": "GLOBAL" } });
-        self.done(host, "/api/v1/observer/config", server).await;
+        for (home, rpc_port) in self.homes.iter().zip(&self.rpc_ports) {
+            let ports =
+                json!({ "mysql_port": home.mysql_port.to_string(), "rpc_port": rpc_port.to_string() });
+            let scope = json!({ "type": "SERVER", "target": [home.address()] });
+            let server = json!({ "observerConfig": ports, "scope": scope });
+            self.done(host, "/api/v1/observer/config", server).await;
+        }
         let cluster = json!({ "clusterName": "pilot", "clusterId": 7, "rootPwd": PASSWORD });
         self.done(host, "/api/v1/obcluster/config", cluster).await;
     }

@@ -17,7 +17,7 @@ mod home;
 mod ports;
 mod python;
 
-pub use answer::{Answer, Door};
+pub use answer::{Answer, Door, told};
 pub use cluster::{Cluster, simulator, zone};
 pub use home::{Agent, Ended, Home, engine};
 pub(crate) use ports::free_port;

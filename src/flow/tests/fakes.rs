@@ -249,7 +249,7 @@ impl Process for Host {
         })
     }
 
-    fn remove_dirs<'a>(&'a self, _: &'a [String]) -> BoxFuture<'a, Result<()>> {
+    fn remove_dirs<'a>(&'a self, _: Option<&'a [String]>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             assert!(!self.is_initialised(), "data of a database that was ready was removed");
             self.hand("remove_dirs", Code::Unexpected).await

@@ -32,7 +32,7 @@ async fn a_database_is_started_found_stopped_gracefully_and_started_again() {
         Some(&server),
         "log mark included"
     );
-    let refused = within(rig.control.remove_dirs(&made)).await.unwrap_err();
+    let refused = within(rig.control.remove_dirs(Some(&made))).await.unwrap_err();
     assert_eq!(refused.code, Code::BadRequest, "{refused}");
 
     let again = rig.spawn(&launch).await.unwrap();
@@ -47,7 +47,7 @@ async fn a_database_is_started_found_stopped_gracefully_and_started_again() {
     assert_eq!(within(rig.control.find()).await.unwrap(), None);
     let over = within(rig.control.stop(&server, how, &rig.notes)).await.unwrap();
     assert_eq!((over.signals.len(), over.exit), (0, Exit::Code(0)));
-    assert_eq!(within(rig.control.remove_dirs(&made)).await.unwrap_err().code, Code::BadRequest);
+    assert_eq!(within(rig.control.remove_dirs(Some(&made))).await.unwrap_err().code, Code::BadRequest);
 
     let server = rig.spawn(&rig.launch(false, &[])).await.unwrap();
     assert!(server.log_from.offset > 0, "the log of the earlier life is not this life's");
@@ -164,7 +164,7 @@ async fn data_that_may_have_been_in_use_is_not_cleaned() {
     // The marker is back, as if no agent had ever seen it listen; its log tells.
     rig.mark_first_start();
     let made = vec![rig.home.join("store").into_string()];
-    let refused = within(rig.control.remove_dirs(&made)).await.unwrap_err();
+    let refused = within(rig.control.remove_dirs(Some(&made))).await.unwrap_err();
     assert_eq!(refused.code, Code::BadRequest, "{refused}");
     let server = rig.spawn(&launch).await.unwrap();
     assert!(rig.notes.has("WARN the database may have been in use"), "{:?}", rig.notes);
@@ -174,7 +174,7 @@ async fn data_that_may_have_been_in_use_is_not_cleaned() {
     rig.mark_first_start();
     files::remove_file(&rig.home.join("log/seekdb.log")).unwrap();
     files::remove_file(&rig.home.join(".obpilot/launch.json")).unwrap();
-    assert_eq!(within(rig.control.remove_dirs(&made)).await.unwrap_err().code, Code::BadRequest);
+    assert_eq!(within(rig.control.remove_dirs(Some(&made))).await.unwrap_err().code, Code::BadRequest);
     assert!(rig.has("store/sstable/meta.db"));
 }
 
@@ -258,10 +258,10 @@ async fn a_failed_first_start_can_be_undone_and_logs_stay() {
     files::write_atomic(&rig.home.join("etc/of-somebody-else"), b"", 0o600).unwrap();
     rig.failure(&launch).await;
     assert!(rig.has("store/sstable") && rig.has("files"));
-    within(rig.control.remove_dirs(&made)).await.unwrap();
+    within(rig.control.remove_dirs(Some(&made))).await.unwrap();
     for gone in ["store", "files", "etc/seekdb.data_version.bin"] {
         assert!(!rig.has(gone), "{gone}");
     }
     assert!(rig.has("log/seekdb.log") && rig.has("etc/of-somebody-else"));
-    within(rig.control.remove_dirs(&made)).await.unwrap();
+    within(rig.control.remove_dirs(Some(&made))).await.unwrap();
 }

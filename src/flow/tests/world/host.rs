@@ -209,7 +209,7 @@ impl Process for Host {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn remove_dirs<'a>(&'a self, _: &'a [String]) -> BoxFuture<'a, Result<()>> {
+    fn remove_dirs<'a>(&'a self, _: Option<&'a [String]>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }
 

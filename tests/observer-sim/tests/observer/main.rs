@@ -1,0 +1,8 @@
+//! The built executable, driven as an agent would: command line, signals, files, and a stock client of MySQL.
+#![cfg(test)]
+
+mod cluster;
+mod faults;
+mod life;
+mod rig;
+mod sql;
