@@ -129,7 +129,7 @@ impl App {
         }
         may(Act::Operate, self.own(), self.identity())?;
         let operation = self.operation(wanted)?;
-        let outlook = self.outlook().await;
+        let outlook = self.outlook_now().await;
         let mut obstacles = Vec::new();
         let mut remarks = Vec::new();
         let mut fates = Vec::new();

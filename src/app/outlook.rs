@@ -95,9 +95,18 @@ impl Outlook {
 impl App {
     /// Facts of these members and the view, together.
     pub async fn outlook(&self) -> Outlook {
-        let members: Vec<Member> = self.parts.ledger.state().members.iter().cloned().collect();
-        let (agents, view) = tokio::join!(self.see(members), self.view());
+        let (agents, view) = tokio::join!(self.see(self.members()), self.view());
         Outlook { agents, view }
+    }
+
+    /// The same for a decision: nothing in it was read before it was asked for.
+    pub async fn outlook_now(&self) -> Outlook {
+        let (agents, view) = tokio::join!(self.see(self.members()), self.view_now());
+        Outlook { agents, view }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.parts.ledger.state().members.iter().cloned().collect()
     }
 
     async fn see(&self, members: Vec<Member>) -> Vec<Seen> {
@@ -124,13 +133,23 @@ impl App {
             tracing::trace!(age = ?at.elapsed(), "the view is fresh");
             return view.clone();
         }
-        let read = zones::glance(&self.parts.ports, LIMIT, &Silent).await;
-        let view = read
-            .inspect_err(|error| tracing::debug!(%error, "nobody answers for the cluster"))
-            .ok()
-            .map(Arc::new);
+        let view = self.read_view().await;
         *remembered = Some((Stopwatch::start(), view.clone()));
         view
+    }
+
+    async fn view_now(&self) -> Option<Arc<ClusterView>> {
+        if self.parts.ports.engine == EngineKind::Seekdb {
+            return None;
+        }
+        let view = self.read_view().await;
+        *self.parts.remembered.0.lock().await = Some((Stopwatch::start(), view.clone()));
+        view
+    }
+
+    async fn read_view(&self) -> Option<Arc<ClusterView>> {
+        let read = zones::glance(&self.parts.ports, LIMIT, &Silent).await;
+        read.inspect_err(|error| tracing::debug!(%error, "nobody answers for the cluster")).ok().map(Arc::new)
     }
 
     /// Whether a member's server may stop without a tenant noticing: nothing in the way, or the reasons why not.

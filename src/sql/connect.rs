@@ -57,14 +57,18 @@ pub(super) async fn login(endpoint: Endpoint, password: &Password) -> std::resul
 
 /// The same, with refusals as errors with codes.
 pub(super) async fn connect(endpoint: Endpoint, password: &Password) -> Result<Conn> {
-    login(endpoint, password).await.map_err(|why| match why {
+    login(endpoint, password).await.map_err(|why| not_let_in(endpoint, &why))
+}
+
+pub(super) fn not_let_in(endpoint: Endpoint, why: &NoLogin) -> Error {
+    match why {
         NoLogin::Refused => Error::new(
             Code::PasswordIncorrect,
             "the database refuses the password of root@sys that the agent knows; give the new one with \
              `obpilot cluster password`",
         ),
-        NoLogin::NoAnswer(why) => useless(endpoint, &why),
-    })
+        NoLogin::NoAnswer(why) => useless(endpoint, why),
+    }
 }
 
 pub(super) fn useless(endpoint: Endpoint, why: &str) -> Error {

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::connect::{Endpoint, NoLogin, STATEMENT_LIMIT, bye, connect, limited, login, useless};
+use super::connect::{Endpoint, NoLogin, STATEMENT_LIMIT, bye, limited, login, not_let_in, useless};
 use super::quote::literal;
 use super::{members, view};
 use crate::crash::{self, Point};
@@ -74,6 +74,33 @@ impl ObserverSql {
     }
 }
 
+/// `root@sys`. A server of a cluster that has not loaded the cluster's accounts yet offers a built-in root without a password
+/// and refuses the real one: such a refusal says nothing about the password (`observer-model.md` §7).
+async fn let_in(endpoint: Endpoint, password: &Password) -> std::result::Result<Conn, NoLogin> {
+    match login(endpoint, password).await {
+        Err(NoLogin::Refused) => {}
+        other => return other,
+    }
+    if has_built_in_root(endpoint).await {
+        return Err(NoLogin::NoAnswer("it has not loaded the accounts of its cluster yet".to_owned()));
+    }
+    // It may have loaded them between the two.
+    login(endpoint, password).await
+}
+
+/// Lets root in without a password, and has no tables.
+async fn has_built_in_root(endpoint: Endpoint) -> bool {
+    let Ok(mut connection) = login(endpoint, &Password::default()).await else { return false };
+    let table = connection.query_first::<String, _>(probe(None));
+    let answer = limited(endpoint, "asking for a table", STATEMENT_LIMIT, table).await;
+    bye(connection).await;
+    answer.is_err()
+}
+
+async fn connect(endpoint: Endpoint, password: &Password) -> Result<Conn> {
+    let_in(endpoint, password).await.map_err(|why| not_let_in(endpoint, &why))
+}
+
 /// Whether the own server serves: tables answer, and its row has a start time. (That it is stopped by SQL is no obstacle to
 /// answering.)
 fn probe(own: Option<ServerAddr>) -> String {
@@ -91,7 +118,7 @@ fn probe(own: Option<ServerAddr>) -> String {
 impl ObSql for ObserverSql {
     fn login<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Login> {
         Box::pin(async move {
-            match login(self.endpoint(), password).await {
+            match let_in(self.endpoint(), password).await {
                 Ok(connection) => {
                     bye(connection).await;
                     Login::Accepted
