@@ -33,6 +33,9 @@ use crate::tasks::{Kind, Tasks};
 /// Who the engine itself is in the records.
 pub const ENGINE: &str = "engine";
 
+/// A signal of the engine itself: the DAG was passed because nobody renewed its lease.
+pub const LEASE_OVER: &str = "lease over";
+
 /// Pauses between tries to commit an outcome while the store refuses (disk full): nothing is lost meanwhile, the
 /// step's end waits in memory and, should the agent die, the step is recovered.
 const COMMIT_RETRY: [Duration; 4] =
@@ -214,6 +217,7 @@ impl Actor {
         let reason = "its coordinator did not renew the lease".to_owned();
         let mut events = Vec::new();
         if self.snapshot.state == DagState::Waiting {
+            events.push(Event::Signalled { signal: LEASE_OVER.to_owned() });
             events.push(Event::Passed);
         }
         events.push(Event::LockReleased { reason });
@@ -432,6 +436,7 @@ impl Actor {
             sub_task: sub.id,
             agent: sub.agent,
             attempt: sub.execute_times,
+            asked_at: snapshot.started_at.unwrap_or(snapshot.created_at),
             is_resumed,
             token,
             is_failing: snapshot.nodes.iter().any(|n| n.state() == NodeState::Failed),

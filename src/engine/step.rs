@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -99,6 +100,8 @@ pub struct StepCtx {
     /// The agent this sub-task is about.
     pub agent: AgentAddr,
     pub attempt: u32,
+    /// When the DAG was asked for, or its round by a RETRY.
+    pub asked_at: Timestamp,
     /// An execution that was interrupted by a crash goes on under the same number.
     pub is_resumed: bool,
     /// Somebody cancels, or the deadline is over: stop at the next sensible place.

@@ -68,6 +68,12 @@ const END_LIMIT: Duration = Duration::from_secs(15);
 /// More time for PREPARE when it has to end what is in its way: the grace of its steps.
 const FORCE_LIMIT: Duration = Duration::from_secs(60);
 
+/// For an agent to tell how its server is.
+const FACTS_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long after it was asked for an operation that was not begun is begun by itself.
+const RESUME_LIMIT: Duration = Duration::from_secs(600);
+
 /// For one part to be done: the longest start and stop that a configuration allows, and some.
 const WAIT_LIMIT: Duration = Duration::from_secs(26 * 3_600);
 
@@ -190,10 +196,12 @@ async fn revoke(ports: &Ports, ctx: &StepCtx, agent: AgentAddr, main_dag: &str, 
     }
 }
 
-/// Waits until an agent holds its lock and waits for the go (or has it: a step that was interrupted looks again).
-async fn prepared(ports: &Ports, ctx: &StepCtx, agent: AgentAddr) -> Result<()> {
+/// Waits until an agent holds its lock and waits for the go (or has it: a step that was interrupted looks again). A part whose
+/// lease ended while this agent was away is prepared once more, as the given round.
+async fn prepared(ports: &Ports, ctx: &StepCtx, params: &Params, agent: AgentAddr, round: u32) -> Result<()> {
     let key = PartKey::of(&ctx.dag_ref);
     let mut since = EventId(0);
+    let mut is_again = false;
     let look = async {
         loop {
             let view = surely(READY_LIMIT, || ports.peers.watch(agent, &key, since, LOOK)).await?;
@@ -201,6 +209,10 @@ async fn prepared(ports: &Ports, ctx: &StepCtx, agent: AgentAddr) -> Result<()> 
             match view.progressed {
                 Progressed::Preparing => {}
                 Progressed::Prepared | Progressed::Running | Progressed::Done => return Ok(()),
+                Progressed::Released if may_go_on(ports, ctx, &view) && !is_again => {
+                    (is_again, since) = (true, EventId(0));
+                    prepare(ports, ctx, params, agent, round).await?;
+                }
                 Progressed::Failed | Progressed::Released => return Err(ended_early(&view)),
             }
         }
@@ -282,7 +294,9 @@ impl Step for Ready {
                 ));
             }
             let _held = self.0.keeper.hold(&ctx.dag_ref, &agents);
-            let looks = each(&agents, |agent| Box::pin(prepared(&self.0, ctx, agent))).await;
+            let looks =
+                each(&agents, |agent| Box::pin(prepared(&self.0, ctx, &params, agent, 2 * ctx.attempt - 1)))
+                    .await;
             let bad = told(ctx, looks, "is ready");
             if bad.is_empty() { Outcome::done() } else { Err(all_of(Code::SubDagsNotReady, &bad)) }
         })
@@ -307,13 +321,18 @@ fn all_of(code: Code, bad: &[(AgentAddr, Error)]) -> Error {
 }
 
 fn ended_early(view: &PeerView) -> Error {
-    let why = view.failure.as_ref().map_or("it was ended by an operator or its lease", |f| f.text.as_str());
+    let by = match view.release {
+        Some(release) if release.is_by_lease => {
+            "its coordinator was away, and its lease has ended; ask again"
+        }
+        Some(_) | None => "it was ended by an operator",
+    };
+    let why = view.failure.as_ref().map_or(by, |f| f.text.as_str());
     Error::new(Code::SubDagsNotReady, format!("its task {} ended before the go: {why}", view.sub_dag))
 }
 
-/// `Advance agents to execute the task`: the go. Repeating it is harmless. A part that was released since it was prepared
-/// (an earlier failure of this DAG, which is being retried) is prepared again first, so that the retry leads to the same
-/// end as an undisturbed run (W35).
+/// `Advance agents to execute the task`: the go. Repeating it is harmless. A part whose lease has ended since it was prepared
+/// is prepared again first, so that a coordinator that was away comes to the same end as an undisturbed run (W35).
 #[derive(Debug)]
 struct Advance(Ports);
 
@@ -346,13 +365,32 @@ impl Advance {
         let (ports, key) = (&self.0, PartKey::of(&ctx.dag_ref));
         let limit = ports.limits.silence;
         let look = surely(limit, || ports.peers.watch(agent, &key, EventId(0), Duration::ZERO));
-        if ctx.waiting(look).await?.progressed == Progressed::Released {
-            prepare(ports, ctx, params, agent, ctx.attempt).await?;
-            prepared(ports, ctx, agent).await?;
+        let view = ctx.waiting(look).await?;
+        let is_told = matches!(view.progressed, Progressed::Running | Progressed::Done | Progressed::Failed);
+        if !is_told && is_too_late(ports, ctx) {
+            let text = format!(
+                "{agent}: nothing was begun there, and it was asked for more than {} min ago; ask again",
+                RESUME_LIMIT.as_secs() / 60
+            );
+            return Err(Error::new(Code::SubDagsNotAdvanced, text));
+        }
+        if view.progressed == Progressed::Released {
+            prepared(ports, ctx, params, agent, 2 * ctx.attempt).await?;
         }
         crash::point(Point::BeforePeer);
         ctx.waiting(surely(limit, || ports.peers.go(agent, &key))).await
     }
+}
+
+/// Nobody has pushed it aside, and it is not too late.
+fn may_go_on(ports: &Ports, ctx: &StepCtx, view: &PeerView) -> bool {
+    view.release.is_some_and(|release| release.is_by_lease) && !is_too_late(ports, ctx)
+}
+
+/// A coordinator that was away goes on by itself with what was asked for a moment ago; later, the world has changed.
+fn is_too_late(ports: &Ports, ctx: &StepCtx) -> bool {
+    let age = Duration::try_from(ports.clock.now().duration_since(ctx.asked_at)).unwrap_or_default();
+    age > RESUME_LIMIT
 }
 
 /// How far an agent's record was copied: what a step that was interrupted goes on from.
@@ -390,11 +428,7 @@ impl Step for Wait {
                     Progressed::Prepared => self.go_again(ctx).await?,
                     Progressed::Done => return Outcome::done(),
                     Progressed::Failed => return Err(part_failed(ctx.agent, &view)),
-                    Progressed::Released => {
-                        let text =
-                            format!("{}: its task {} was ended by somebody else", ctx.agent, view.sub_dag);
-                        return Err(Error::new(Code::SubDagsNotSucceeded, text));
-                    }
+                    Progressed::Released => return self.released(ctx, &params.operation, &view).await,
                 }
                 let until = view.version.max(since);
                 let noted =
@@ -408,6 +442,40 @@ impl Step for Wait {
 }
 
 impl Wait {
+    /// While we were away, its lease has ended. Others may have been there since, so what counts is how it is now.
+    async fn released(&self, ctx: &StepCtx, operation: &Operation, view: &PeerView) -> Result<Outcome> {
+        let was_done = view.release.is_some_and(|release| release.is_by_lease && release.was_done);
+        if was_done && self.is_so_now(ctx, operation).await {
+            ctx.info(&format!(
+                "{}: done; its lease ended before we saw it, and it still is as wanted",
+                ctx.agent
+            ));
+            return Outcome::done();
+        }
+        let how = match view.release {
+            Some(release) if release.is_by_lease => "by its lease, while this agent was away",
+            Some(_) | None => "by somebody else",
+        };
+        let text = format!("{}: its task {} was ended {how}", ctx.agent, view.sub_dag);
+        Err(Error::new(Code::SubDagsNotSucceeded, text))
+    }
+
+    async fn is_so_now(&self, ctx: &StepCtx, operation: &Operation) -> bool {
+        let Ok(facts) = self.0.peers.facts(ctx.agent, FACTS_LIMIT).await else { return false };
+        match operation {
+            Operation::Start => facts.process.is_some(),
+            Operation::Stop { .. } => facts.process.is_none(),
+            // Nothing was done there: its servers are taken out of service by SQL, later.
+            Operation::Stand => false,
+            Operation::Deploy { .. }
+            | Operation::Undeploy
+            | Operation::StartFirst { .. }
+            | Operation::UndoStart
+            | Operation::Adopt { .. }
+            | Operation::Leave => false,
+        }
+    }
+
     async fn go_again(&self, ctx: &StepCtx) -> Result<()> {
         let (ports, key) = (&self.0, PartKey::of(&ctx.dag_ref));
         let told = surely(ports.limits.silence, || ports.peers.go(ctx.agent, &key));

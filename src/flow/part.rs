@@ -13,7 +13,7 @@ use super::participant::{GO, LEASE};
 use super::peers::{Operation, Prepare};
 use super::ports::Progress;
 use super::{init, member};
-use crate::engine::{Caps, Outcome, Registry, Snapshot, Step, StepCtx, StepSpec, Template};
+use crate::engine::{Caps, NodeState, Outcome, Registry, Snapshot, Step, StepCtx, StepSpec, Template};
 use crate::error::{Error, Result};
 use crate::model::AgentAddr;
 
@@ -33,6 +33,12 @@ const BEGIN: &str = "participant.begin";
 /// Whether a part waits for the go of its coordinator, or acts as soon as it is prepared.
 pub(super) fn waits_for_go(snapshot: &Snapshot) -> bool {
     snapshot.definition.nodes.first().is_some_and(|node| node.step == BEGIN)
+}
+
+/// It was told to go, and everything between the go and the end has succeeded.
+pub(super) fn is_done(snapshot: &Snapshot) -> bool {
+    let work = snapshot.nodes.iter().take(snapshot.nodes.len().saturating_sub(1));
+    snapshot.has_signal(GO) && work.clone().all(|node| node.state() == NodeState::Succeeded)
 }
 
 /// The sub-DAG of an operation.

@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::part;
-use super::peers::{Ask, HeldBy, PartKey, PeerLine, PeerView, Prepare, Prepared, Progressed};
+use super::peers::{Ask, HeldBy, PartKey, PeerLine, PeerView, Prepare, Prepared, Progressed, Release};
 use crate::clock::Clock;
 use crate::engine::event::Failure;
 use crate::engine::port::{Archive, Holder, JournalError, Level, RequestKey, Stamp};
-use crate::engine::run::ENGINE;
+use crate::engine::run::{ENGINE, LEASE_OVER};
 use crate::engine::{DagState, Handle, NodeState, Operator, Snapshot, SubTaskState, Submission, SubmitError};
 use crate::error::{Code, Error, Result};
 use crate::model::{AgentAddr, DagId, EventId, GenericId};
@@ -329,6 +329,7 @@ impl Participant {
             version,
             lines,
             failure: failure(&snapshot),
+            release: release(&snapshot),
         })
     }
 
@@ -378,6 +379,12 @@ fn progressed(snapshot: &Snapshot) -> Progressed {
         DagState::Succeeded if !waits_for_go => Progressed::Done,
         DagState::Succeeded | DagState::RolledBack | DagState::Passed => Progressed::Released,
     }
+}
+
+fn release(snapshot: &Snapshot) -> Option<Release> {
+    let is_released = progressed(snapshot) == Progressed::Released;
+    is_released
+        .then(|| Release { is_by_lease: snapshot.has_signal(LEASE_OVER), was_done: part::is_done(snapshot) })
 }
 
 fn failure(snapshot: &Snapshot) -> Option<Failure> {

@@ -139,6 +139,18 @@ pub struct PeerView {
     /// What was recorded since the version that was passed.
     pub lines: Vec<PeerLine>,
     pub failure: Option<Failure>,
+    /// Of a part that was released.
+    #[serde(default)]
+    pub release: Option<Release>,
+}
+
+/// How a part came to be released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Nobody wanted it: its coordinator was not heard of for the time of a lease.
+    pub is_by_lease: bool,
+    /// What it had to do was done before.
+    pub was_done: bool,
 }
 
 /// Who holds an agent's maintenance lock, why, and until when.

@@ -141,22 +141,28 @@ async fn again(world: &World, cell: &str) {
     free(world).await;
 }
 
+/// The others have freed themselves.
+const LEASE_OVER: u64 = 45;
+
+/// Nothing is begun any more.
+const TOO_LATE: u64 = 3_600;
+
 /// W19: the coordinator is killed at every message that it sends, and comes back or does not.
 #[test]
 fn w19_the_coordinator_dies_at_any_message() {
     for ask in ["prepare", "watch", "go", "end", "renew"] {
         for to in [1, 2, 3] {
             for nth in [1, 2, 3] {
-                for comes_back in [true, false] {
-                    simulate(coordinator_dies(ask, to, nth, comes_back));
+                for away in [Some(1), Some(LEASE_OVER), Some(TOO_LATE), None] {
+                    simulate(coordinator_dies(ask, to, nth, away.map(Duration::from_secs)));
                 }
             }
         }
     }
 }
 
-async fn coordinator_dies(ask: &'static str, to: u8, nth: u32, comes_back: bool) {
-    let cell = format!("killed at {ask} {nth} to agent {to}, comes back: {comes_back}");
+async fn coordinator_dies(ask: &'static str, to: u8, nth: u32, away: Option<Duration>) {
+    let cell = format!("killed at {ask} {nth} to agent {to}, away for {away:?}");
     let world = calm(3).await;
     if nth > 1 {
         // Earlier ones pass: a duplicate is as good as the original.
@@ -173,13 +179,20 @@ async fn coordinator_dies(ask: &'static str, to: u8, nth: u32, comes_back: bool)
         // So many of these messages are not sent.
         return;
     }
-    if comes_back {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    if let Some(away) = away {
+        tokio::time::sleep(away).await;
+        let before = running(&world);
         world.start(addr(1)).await;
         let ended = world.rest(addr(1), dag).await;
-        assert_eq!(ended.state, DagState::Succeeded, "{cell}: {}", world.story(addr(1), dag).await);
-        assert_eq!(running(&world), [true; 3], "{cell}");
+        let story = world.story(addr(1), dag).await;
         free(&world).await;
+        if away.as_secs() == TOO_LATE && ended.state == DagState::Failed {
+            assert_eq!(running(&world), before, "{cell}: nobody expects it any more: {story}");
+            assert!(story.contains("ask again") || story.contains("by its lease"), "{cell}: {story}");
+        } else {
+            assert_eq!(ended.state, DagState::Succeeded, "{cell}: {story}");
+            assert_eq!(running(&world), [true; 3], "{cell}");
+        }
         return;
     }
     // The others free themselves; what was told to go is done, what was not is untouched.
