@@ -14,6 +14,7 @@ use crate::error::{Code, Error, Result};
 use crate::flow::member;
 use crate::flow::peers::{Ask, Credential, Facts, Operation, Prepare};
 use crate::flow::ports::Progress;
+use crate::flow::server::next_start;
 use crate::model::{AgentAddr, Identity};
 
 /// How fresh what we tell of our server is.
@@ -43,7 +44,10 @@ impl App {
         let ports = &self.parts.ports;
         match ask {
             Ask::Facts => Ok(json!(self.own_facts().await?)),
-            Ask::Preflight { launch } => Ok(json!(ports.process.preflight(launch).await)),
+            Ask::Preflight { launch } => {
+                let launch = launch.clone().unwrap_or_else(|| next_start(ports));
+                Ok(json!(ports.process.preflight(&launch).await))
+            }
             Ask::Sql { act, limit_millis } => {
                 let password = ports.ledger.root_password();
                 let limit = Duration::from_millis(*limit_millis);

@@ -5,7 +5,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde::Serialize;
 
 use super::context::{App, Caller};
@@ -14,9 +16,11 @@ use super::outlook::Seen;
 use crate::cluster::Fate;
 use crate::config::EngineKind;
 use crate::error::{Code, Error, Result};
-use crate::flow::server::next_start;
 use crate::model::{AgentAddr, Finding, Scope};
 use crate::secure::sha256_hex;
+
+/// For a host to look at itself; it runs the executable once.
+const PREFLIGHT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Plans that are remembered, to tell what has changed since.
 const PLANS_KEPT: usize = 64;
@@ -77,33 +81,41 @@ impl App {
     /// What is wrong with the request itself; what stands in its way is part of the plan.
     pub async fn plan(&self, wanted: &OperateRequest, caller: &Caller) -> Result<Plan> {
         let resolved = self.resolve(wanted, caller).await?;
-        let findings = if resolved.agents.contains(&self.own()) {
-            self.parts.ports.process.preflight(&next_start(&self.parts.ports)).await
-        } else {
-            Vec::new()
-        };
+        let findings = self.preflight(&resolved).await;
         let plan = self.render_plan(wanted, &resolved, findings)?;
         self.parts.shown.keep(&plan);
         Ok(plan)
     }
 
-    /// The plan from what is known now; `findings` are of our own host.
+    /// What each host that is reached would fail on, or be slow for, at its next start. Of the others the plan says enough.
+    async fn preflight(&self, resolved: &Resolved) -> Vec<(AgentAddr, Finding)> {
+        let asked = resolved.agents.iter().map(|agent| async move {
+            let found = self.parts.ports.peers.preflight(*agent, None, PREFLIGHT_LIMIT).await;
+            let found = found.unwrap_or_else(|error| {
+                tracing::debug!(%agent, %error, "what it would find is not known");
+                Vec::new()
+            });
+            found.into_iter().map(|finding| (*agent, finding)).collect::<Vec<_>>()
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// The plan from what is known now; `findings` are of the hosts in scope.
     pub(super) fn render_plan(
         &self,
         wanted: &OperateRequest,
         resolved: &Resolved,
-        findings: Vec<Finding>,
+        findings: Vec<(AgentAddr, Finding)>,
     ) -> Result<Plan> {
         let definition = self.parts.engine.define(resolved.template.clone())?;
         let servers: Vec<_> =
             resolved.agents.iter().map(|agent| self.planned(wanted, resolved, *agent)).collect();
         let mut obstacles: Vec<_> = resolved.obstacles.iter().map(|error| error.text().to_owned()).collect();
         let mut consequences = self.consequences(wanted, resolved);
-        let is_up = resolved
-            .outlook
-            .seen(self.own())
-            .and_then(|seen| seen.facts())
-            .is_some_and(|f| f.process.is_some());
+        let is_up = |agent: AgentAddr| {
+            let facts = resolved.outlook.seen(agent).and_then(Seen::facts);
+            facts.is_some_and(|facts| facts.process.is_some())
+        };
         let mut plan = Plan {
             name: definition.name.clone(),
             scope: wanted.scope.to_string(),
@@ -118,14 +130,12 @@ impl App {
         let named = serde_json::to_string(&(&plan, &consequences, &obstacles));
         plan.hash =
             sha256_hex(&named.map_err(|e| Error::unexpected("a plan cannot be written").with_source(e))?);
-        // What this host alone would find is shown, and is not part of the promise.
-        for finding in findings {
+        // What the hosts alone would find is shown, and is not part of the promise.
+        for (agent, finding) in findings {
             match (wanted.wish == Wish::Start, finding.is_fatal) {
-                (true, true) if !is_up => obstacles.push(format!("{}: {finding}", self.own())),
-                (true, _) => consequences.push(format!("note: {}: {finding}", self.own())),
-                (false, true) => {
-                    consequences.push(format!("{} would not start again: {finding}", self.own()))
-                }
+                (true, true) if !is_up(agent) => obstacles.push(format!("{agent}: {finding}")),
+                (true, _) => consequences.push(format!("note: {agent}: {finding}")),
+                (false, true) => consequences.push(format!("{agent} would not start again: {finding}")),
                 (false, false) => {}
             }
         }

@@ -272,6 +272,9 @@ pub struct InitArgs {
     /// Make the user that obproxy asks as (engine observer)
     #[arg(long = "create_proxyro_user", alias = "create-proxyro-user")]
     pub create_proxyro_user: bool,
+    /// File with the password of that user (first line); else OBPILOT_PROXYRO_PASSWORD, else none
+    #[arg(long = "proxyro-password-file", value_name = "FILE", requires = "create_proxyro_user")]
+    pub proxyro_password_file: Option<Utf8PathBuf>,
     #[command(flatten)]
     pub wait: WaitArgs,
 }

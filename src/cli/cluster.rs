@@ -154,8 +154,12 @@ async fn init(client: &Client, global: &Global, args: InitArgs) -> Result<(), En
     for (target, body) in settings_requests(&args.settings, &args.options)? {
         make_first(client, global, target, &body).await?;
     }
-    let body =
+    let mut body =
         json!({ "import_script": args.import_script, "create_proxyro_user": args.create_proxyro_user });
+    if args.create_proxyro_user {
+        let password = password::of_proxy_user(args.proxyro_password_file.as_deref())?;
+        body["proxyro_password"] = Value::from(password.expose());
+    }
     make(client, global, "/api/v1/ob/init", &body, &args.wait).await
 }
 

@@ -52,6 +52,14 @@ pub(super) fn of_master(file: Option<&Utf8Path>) -> Result<Password, Ending> {
     }
 }
 
+/// The password that the user of obproxy is to have.
+pub(super) fn of_proxy_user(file: Option<&Utf8Path>) -> Result<Password, Ending> {
+    match file {
+        Some(file) => from_file(file),
+        None => Ok(Password::new(std::env::var("OBPILOT_PROXYRO_PASSWORD").unwrap_or_default())),
+    }
+}
+
 /// The root password as it is now.
 pub(super) fn of_root(file: Option<&Utf8Path>) -> Result<Password, Ending> {
     if let Some(file) = file {

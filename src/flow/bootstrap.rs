@@ -21,6 +21,9 @@ pub const PROXY_PASSWORD: &str = "task.proxy_password";
 /// BOOTSTRAP takes minutes on slow disks; its own limit is ten (`observer-model.md` §3.3).
 const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(1_000);
 
+/// For a host to look at itself; it runs the executable once.
+const PREFLIGHT_LIMIT: Duration = Duration::from_secs(60);
+
 /// For what a young cluster needs a moment to be able to.
 const SQL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -156,10 +159,9 @@ fn list_of(members: &[Member], first: &[(ZoneName, ServerAddr)]) -> String {
 
 /// What any host would fail on, of all hosts, in one error (W23).
 async fn precheck(ports: &Ports, ctx: &StepCtx, plan: &InitPlan) -> Result<()> {
-    let asked = plan
-        .launches
-        .iter()
-        .map(|(agent, launch)| async move { (*agent, ports.peers.preflight(*agent, launch).await) });
+    let asked = plan.launches.iter().map(|(agent, launch)| async move {
+        (*agent, ports.peers.preflight(*agent, Some(launch), PREFLIGHT_LIMIT).await)
+    });
     let mut fatal = Vec::new();
     for (agent, found) in join_all(asked).await {
         match found {
@@ -393,7 +395,6 @@ impl Step for Import {
     }
 }
 
-/// For tests of other rooms: what a template of an init is made from.
 #[cfg(test)]
 mod tests {
     use super::*;

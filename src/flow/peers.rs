@@ -224,7 +224,7 @@ pub enum Ask {
     /// → [`Facts`]
     Facts,
     /// What a first start would fail on there. → findings
-    Preflight { launch: Launch },
+    Preflight { launch: Option<Launch> },
     /// Through that agent's server. → [`SqlAnswer`]
     Sql { act: SqlAct, limit_millis: u64 },
     /// The root password as it is now. → nothing
@@ -348,9 +348,13 @@ impl dyn Peers + '_ {
 
     /// # Errors
     /// When it is not known.
-    pub async fn preflight(&self, agent: AgentAddr, launch: &Launch) -> Result<Vec<Finding>> {
-        // It runs the executable once.
-        self.typed(agent, &Ask::Preflight { launch: launch.clone() }, Duration::from_secs(60)).await
+    pub async fn preflight(
+        &self,
+        agent: AgentAddr,
+        launch: Option<&Launch>,
+        limit: Duration,
+    ) -> Result<Vec<Finding>> {
+        self.typed(agent, &Ask::Preflight { launch: launch.cloned() }, limit).await
     }
 
     /// # Errors

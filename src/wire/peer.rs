@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{AgentAddr, Member};
 
-/// The header of a request that comes from an agent: `v1 <from> <session> <counter> <actor, percent-encoded>`. The actor is
+/// The header of a request that comes from an agent: `v1 <from> <session> <counter> <actor, in hex>`. The actor is
 /// whom a forwarded request was let in as; it is bound to the seal like method and target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerMark {

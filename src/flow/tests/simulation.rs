@@ -3,7 +3,7 @@
 //! servers do not start or die by themselves. After every commit and every act on a process the invariants hold; when the
 //! faults end, everything ends within a bound.
 //!
-//! A seed is a whole world: `OBPILOT_SIM_SEED=17 cargo test simulation` runs that one alone, and
+//! A seed is a whole world: `OBPILOT_SIM_SEED=17 cargo test --lib simulation` runs that one alone, and
 //! `OBPILOT_SIM_SEEDS=100000` so many.
 
 use std::time::Duration;
