@@ -27,12 +27,13 @@ help: ## This list
 
 .PHONY: demo
 demo: build engine ## Everything set up, and the main job seen running; HOLD=1 leaves it running
-	@tests/demo.sh
+	@tests/demo/one_host.sh
+	@tests/demo/three_hosts.sh
 
 .PHONY: test
 test: check engine sdk ## Everything set up, and every test passed
 	cargo test --locked
-	cargo test --locked --features crash-points --test crash -- --nocapture
+	cargo test --locked --features obpilot/crash-points --test crash -- --nocapture
 	@$(MAKE) figures
 	@[ -w /sys/fs/cgroup/memory ] || [ -w /sys/fs/cgroup/cgroup.subtree_control ] || \
 		echo "left out, it needs a control group of its own: a start that is killed for memory"
@@ -43,7 +44,7 @@ test: check engine sdk ## Everything set up, and every test passed
 check: deny ## What needs no running: format, lints, docs, licences
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --all-targets --features crash-points -- -D warnings
+	cargo clippy --locked --all-targets --features obpilot/crash-points -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(DENY) --locked check bans licenses sources
 

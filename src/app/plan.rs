@@ -236,7 +236,7 @@ fn then(wanted: &OperateRequest, seen: Option<&Seen>, is_emergency: bool) -> Str
 
 fn no_return(wanted: &OperateRequest) -> &'static str {
     match wanted.wish {
-        Wish::Start => "none: until the end it can be cancelled, and what was started goes on running",
+        Wish::Start => "none; until the end it can be cancelled, and what was started goes on running",
         Wish::Stop(StopMode { is_forced: false, terminates: false }) => {
             "'Execute stop sql': from there on the servers are out of service until they are started"
         }

@@ -510,7 +510,7 @@ pub(super) fn plan(plan: &Plan) -> String {
     for obstacle in &plan.obstacles {
         writeln!(text, "  {} {obstacle}", paint("✘", RED)).expect("writing to a string");
     }
-    writeln!(text, "  no return from {}", plan.no_return).expect("writing to a string");
+    writeln!(text, "  point of no return: {}", plan.no_return).expect("writing to a string");
     text
 }
 

@@ -202,8 +202,6 @@ pub enum SqlAct {
     MakeTables,
     /// Rows of `ocs.all_agent`: these are written, others are left.
     SaveMembers { members: Vec<Member> },
-    /// A row of `ocs.all_agent` goes.
-    ForgetMember { member: Member },
     /// All rows of `ocs.all_agent`.
     ReadMembers,
     /// The user that obproxy asks as.

@@ -67,25 +67,6 @@ pub(super) async fn save(
     limited(endpoint, "writing ocs.all_agent", limit, saving).await
 }
 
-pub(super) async fn forget(
-    endpoint: Endpoint,
-    connection: &mut Conn,
-    limit: Duration,
-    agent: AgentAddr,
-) -> Result<()> {
-    let forgetting = async {
-        let mut transaction = connection.start_transaction(TxOpts::default()).await?;
-        for sql in [
-            "DELETE FROM ocs.all_agent WHERE ip = ? AND port = ?",
-            "DELETE FROM ocs.obpilot_agent WHERE ip = ? AND port = ?",
-        ] {
-            transaction.exec_drop(sql, (agent.ip.to_string(), agent.port)).await?;
-        }
-        transaction.commit().await
-    };
-    limited(endpoint, "writing ocs.all_agent", limit, forgetting).await
-}
-
 type Columns = (
     String,
     u16,

@@ -284,9 +284,6 @@ impl Session<'_> {
             SqlAct::SaveMembers { members } => {
                 members::save(endpoint, self.connection, limit, members).await?
             }
-            SqlAct::ForgetMember { member } => {
-                members::forget(endpoint, self.connection, limit, member.agent).await?;
-            }
             SqlAct::MakeProxyUser { password } => self.make_proxy_user(password).await?,
             SqlAct::LoadTimeZones => {
                 self.change(

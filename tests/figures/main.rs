@@ -6,6 +6,7 @@
     reason = "a benchmark measures and prints"
 )]
 
+mod clusters;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod seed;
@@ -40,6 +41,7 @@ async fn all() {
     row("binary size", mib(std::fs::metadata(env!("CARGO_BIN_EXE_obpilot")).unwrap().len()));
     cold_start().await;
     starts().await;
+    clusters::starts().await;
     println!("lines per room (code, tests)");
     for (room, (code, tests)) in lines_per_room() {
         println!("  {room:<12} {code:>6} {tests:>6}");
