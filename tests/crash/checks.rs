@@ -80,7 +80,7 @@ pub(crate) async fn everything(
     tells_every_step(dag);
 }
 
-async fn made_of(door: &Door, ids: &[String], name: &Value) -> usize {
+pub(crate) async fn made_of(door: &Door, ids: &[String], name: &Value) -> usize {
     let mut count = 0;
     for id in ids {
         let dag = door.get(&format!("/api/v1/task/dag/{id}?show_details=false")).await.data();
@@ -90,7 +90,7 @@ async fn made_of(door: &Door, ids: &[String], name: &Value) -> usize {
 }
 
 /// Every sub-task that ran has lines of its own.
-fn tells_every_step(dag: &Value) {
+pub(crate) fn tells_every_step(dag: &Value) {
     for node in dag["nodes"].as_array().unwrap() {
         for sub in node["sub_tasks"].as_array().unwrap() {
             let lines = sub["task_logs"].as_array().map_or(0, Vec::len);

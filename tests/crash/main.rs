@@ -14,13 +14,14 @@
 mod rig;
 
 mod checks;
+mod cluster;
 mod flows;
 mod trial;
 mod writer;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flows::Flow;
 use trial::{Kill, Trial};
@@ -95,12 +96,26 @@ fn run_matrix(flow: Flow) {
 struct Sums {
     kills: usize,
     told: usize,
+    /// Failed, and succeeded when they were tried again.
+    retried: usize,
+    spent: Duration,
 }
 
 impl Sums {
     fn plus(self, other: Self) -> Self {
-        Self { kills: self.kills + other.kills, told: self.told + other.told }
+        Self {
+            kills: self.kills + other.kills,
+            told: self.told + other.told,
+            retried: self.retried + other.retried,
+            spent: self.spent + other.spent,
+        }
     }
+}
+
+/// What a panic says.
+fn words_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
 }
 
 /// One home for as many trials as it can take.
@@ -113,11 +128,7 @@ fn work(flow: Flow, queue: &Mutex<VecDeque<Kill>>) -> (Sums, Vec<String>) {
         match tried {
             Ok(told) => sums = sums.plus(told),
             Err(panic) => {
-                let text = panic
-                    .downcast_ref::<String>()
-                    .map(String::as_str)
-                    .or(panic.downcast_ref::<&str>().copied());
-                broken.push(format!("  killed at {kill}: {}", text.unwrap_or("a panic")));
+                broken.push(format!("  killed at {kill}: {}", words_of(&*panic)));
                 trial = Trial::new(flow);
             }
         }

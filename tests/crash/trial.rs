@@ -23,6 +23,30 @@ impl fmt::Display for Kill {
     }
 }
 
+impl Kill {
+    pub(crate) fn point(&self) -> &str {
+        &self.point
+    }
+
+    /// A kill for every point of a trace.
+    pub(crate) fn all_of(trace: &str) -> Vec<Self> {
+        let kills = trace.lines().map(|line| {
+            let (point, number) = line.split_once(' ').unwrap();
+            Self { point: point.to_owned(), number: number.parse().unwrap() }
+        });
+        kills.collect()
+    }
+}
+
+/// A request that both lives of an agent may be sent: the second finds what the first has made. `None` when the agent
+/// died before it answered.
+pub(crate) async fn ask_once(door: &Door, target: &str, body: &Value, key: &str) -> Option<Answer> {
+    let sending = door.request("POST", target, Some(&body.to_string()));
+    let response = sending.header("Idempotency-Key", key).send().await.ok()?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Some(Answer { status, headers, text: response.text().await.ok()? })
+}
+
 /// A home and what is tried on it.
 pub(crate) struct Trial {
     flow: Flow,
@@ -79,11 +103,7 @@ impl Trial {
         let trace = std::fs::read_to_string(self.beside("trace")).unwrap_or_default();
         self.ended(&agent, &request, &id, &before);
         agent.terminate();
-        let kills = trace.lines().map(|line| {
-            let (point, number) = line.split_once(' ').unwrap();
-            Kill { point: point.to_owned(), number: number.parse().unwrap() }
-        });
-        kills.collect()
+        Kill::all_of(&trace)
     }
 
     /// The flow with a kill. Whether it was met, and whether the record tells of it.
@@ -102,7 +122,7 @@ impl Trial {
         let dag = self.ended(&again, &request, &id, &before);
         let told = self.runtime.block_on(checks::tells_of_the_kill(&again.door, &dag));
         again.terminate();
-        Sums { kills: usize::from(is_dead), told: usize::from(is_dead && told) }
+        Sums { kills: usize::from(is_dead), told: usize::from(is_dead && told), ..Sums::default() }
     }
 
     fn prepared(&self, agent: &Agent) -> (Request, Vec<String>) {
@@ -117,12 +137,8 @@ impl Trial {
     /// The id of the task; `None` when the agent died before it answered.
     fn asked(&self, door: &Door, request: &Request) -> Option<String> {
         self.runtime.block_on(async {
-            // The same key for both lives: the second finds what the first has made.
             let key = format!("trial-{}", self.number);
-            let sending = door.request("POST", &request.target, Some(&request.body.to_string()));
-            let response = sending.header("Idempotency-Key", key).send().await.ok()?;
-            let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            let answer = Answer { status, headers, text: response.text().await.ok()? };
+            let answer = ask_once(door, &request.target, &request.body, &key).await?;
             if let Some(id) = &request.on {
                 // An operator that was applied in the first life may be refused in the second: it has had its effect.
                 assert!(

@@ -75,10 +75,37 @@ impl Cluster {
         std::fs::write(file, settings.to_string()).unwrap();
     }
 
+    /// Which servers hear each other; those of different groups do not. Without groups all do.
+    pub fn split_servers(&self, groups: &[&[usize]]) {
+        let servers = |group: &&[usize]| group.iter().map(|host| self.server(*host)).collect();
+        let groups: Vec<Vec<String>> = groups.iter().map(servers).collect();
+        let file = self.dir.path().join("cluster/partition.json");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        // In one piece: a server that reads half of it sees no partition.
+        std::fs::write(file.with_extension("new"), json!({ "groups": groups }).to_string()).unwrap();
+        std::fs::rename(file.with_extension("new"), file).unwrap();
+    }
+
     /// What the stand-ins have written down: starts, signals, statements.
     pub fn journal(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.dir.path().join("cluster/journal.jsonl")).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        self.journal_since(0)
+    }
+
+    fn journal_file(&self) -> PathBuf {
+        self.dir.path().join("cluster/journal.jsonl")
+    }
+
+    /// How long the journal is, for [`Cluster::journal_since`].
+    pub fn journal_length(&self) -> u64 {
+        std::fs::metadata(self.journal_file()).map_or(0, |file| file.len())
+    }
+
+    /// What was written down after it was so long.
+    pub fn journal_since(&self, length: u64) -> Vec<Value> {
+        let text = std::fs::read(self.journal_file()).unwrap_or_default();
+        let text = text.get(usize::try_from(length).unwrap()..).unwrap_or_default();
+        let lines = text.split(|byte| *byte == b'\n');
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
     /// How many statements of the journal hold this text.
@@ -97,6 +124,39 @@ impl Cluster {
         }
     }
 
+    /// Ends the agents and notes what they leave, for [`Cluster::rewind`]. No server has run yet.
+    pub fn keep(&mut self) {
+        for mut agent in self.agents.iter_mut().filter_map(Option::take) {
+            agent.terminate();
+        }
+        for home in &self.homes {
+            let kept = home.path.with_extension("kept");
+            copy(&home.path, &kept);
+            // The executable stays where it is.
+            std::fs::remove_dir_all(kept.join("bin")).unwrap();
+        }
+    }
+
+    /// Ends everything, lays back what was kept, and starts the agents.
+    pub fn rewind(&mut self) {
+        for host in 0..self.homes.len() {
+            self.kill(host);
+        }
+        self.kill_servers();
+        drop(std::fs::remove_dir_all(self.dir.path().join("cluster")));
+        for host in 0..self.homes.len() {
+            let home = &self.homes[host].path;
+            for entry in std::fs::read_dir(home).unwrap().flatten().filter(|entry| entry.file_name() != "bin")
+            {
+                let is_dir = entry.file_type().unwrap().is_dir();
+                let remove = if is_dir { std::fs::remove_dir_all } else { std::fs::remove_file };
+                remove(entry.path()).unwrap();
+            }
+            copy(&home.with_extension("kept").join("."), home);
+            self.start(host);
+        }
+    }
+
     pub fn agent(&self, host: usize) -> &Agent {
         self.agents[host].as_ref().expect("its agent runs")
     }
@@ -108,6 +168,11 @@ impl Cluster {
 
     pub fn address(&self, host: usize) -> String {
         self.homes[host].address()
+    }
+
+    /// The server of a host, as the cluster calls it.
+    pub fn server(&self, host: usize) -> String {
+        format!("{}:{}", self.homes[host].ip, self.rpc_ports[host])
     }
 
     pub fn addresses(&self) -> Vec<String> {
@@ -171,6 +236,12 @@ impl Cluster {
             assert_eq!(status["underMaintenance"], json!(false), "{status:#}");
         }
     }
+}
+
+/// With everything that files have beside what is in them.
+fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "{} to {}", from.display(), to.display());
 }
 
 /// Three zones, whatever the number of hosts.

@@ -30,7 +30,7 @@ pub struct Home {
     pub mysql_port: u16,
     /// The stand-in for a cluster's server lives here, not the real engine.
     pub is_member: bool,
-    /// The network namespace that everything here runs in, where the test made one.
+    /// The file of the network namespace that everything here runs in, where the test made one.
     pub namespace: Option<String>,
     /// Appended to the command line of every agent that is started here.
     pub args: Vec<String>,
@@ -83,9 +83,10 @@ impl Home {
     pub fn command(&self) -> Command {
         let mut command = match &self.namespace {
             None => Command::new(env!("CARGO_BIN_EXE_obpilot")),
-            Some(name) => {
-                let mut inside = Command::new("ip");
-                inside.args(["netns", "exec", name, env!("CARGO_BIN_EXE_obpilot")]);
+            Some(file) => {
+                // It becomes what it starts: the process stays the child of the test.
+                let mut inside = Command::new("nsenter");
+                inside.arg(format!("--net={file}")).arg(env!("CARGO_BIN_EXE_obpilot"));
                 inside
             }
         };
@@ -283,6 +284,23 @@ impl Agent {
         let status = self.child.wait().unwrap();
         let ended = Ended { code: status.code(), signal: status.signal(), stderr: self.stderr() };
         self.ended.insert(ended).clone()
+    }
+
+    /// Whether it has ended.
+    pub fn is_dead(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Returns when it has ended.
+    pub async fn until_dead(&self) {
+        use rustix::process::{Pid, PidfdFlags, pidfd_open};
+        let fd = pidfd_open(Pid::from_raw(self.pid()).unwrap(), PidfdFlags::empty()).unwrap();
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe for types that may change their descriptor; OwnedFd cannot"
+        )]
+        let fd = tokio::io::unix::AsyncFd::with_interest(fd, tokio::io::Interest::READABLE).unwrap();
+        drop(fd.readable().await.unwrap());
     }
 
     /// `kill -9`, and waits until it is gone.

@@ -14,12 +14,14 @@
 mod answer;
 mod cluster;
 mod home;
+mod netns;
 mod ports;
 mod python;
 
 pub use answer::{Answer, Door, told};
 pub use cluster::{Cluster, simulator, zone};
 pub use home::{Agent, Ended, Home, engine};
+pub use netns::{Net, ip};
 pub(crate) use ports::free_port;
 pub use python::python;
 
