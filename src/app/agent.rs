@@ -136,7 +136,9 @@ impl App {
         }
         let engine = self.parts.ledger.state().engine.name();
         let own_version = self.info().ob_version.unwrap_or_default();
-        if other.engine != engine || other.ob_version != own_version {
+        // An agent that has just begun does not know its executable yet; init looks at every host again.
+        let is_known = !other.ob_version.is_empty() && !own_version.is_empty();
+        if other.engine != engine || is_known && other.ob_version != own_version {
             let text = format!(
                 "{master} has {} {}, this agent {engine} {own_version}; the databases of one cluster have one version",
                 other.engine, other.ob_version
@@ -158,11 +160,10 @@ impl App {
             Some(known) if known.peer_key == member.peer_key && known.zone == member.zone => {
                 return Ok(state.members.clone());
             }
+            // It left, or took its join back, while we could not be told.
+            Some(known) if known.peer_key == member.peer_key => {}
             Some(_) => {
-                let text = format!(
-                    "{} is a member already, with another key or zone; remove it first",
-                    member.agent
-                );
+                let text = format!("{} is a member already, with another key; remove it first", member.agent);
                 return Err(Error::new(Code::AgentAlreadyExists, text));
             }
             None => {}

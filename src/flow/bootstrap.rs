@@ -24,6 +24,9 @@ const BOOTSTRAP_LIMIT: Duration = Duration::from_secs(1_000);
 /// For a host to look at itself; it runs the executable once.
 const PREFLIGHT_LIMIT: Duration = Duration::from_secs(60);
 
+/// For an agent to tell of its executable.
+const FACTS_LIMIT: Duration = Duration::from_secs(5);
+
 /// For what a young cluster needs a moment to be able to.
 const SQL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -174,11 +177,24 @@ async fn precheck(ports: &Ports, ctx: &StepCtx, plan: &InitPlan) -> Result<()> {
             Err(error) => fatal.push(format!("{agent}: {error}")),
         }
     }
+    fatal.extend(versions_differ(ports, plan).await);
     if fatal.is_empty() {
         return Ok(());
     }
     let text = format!("the servers would not start; nothing was made: {}", fatal.join(". "));
     Err(Error::new(Code::PreflightFailed, text))
+}
+
+/// Servers of one cluster have one version; a preflight has just asked each executable.
+async fn versions_differ(ports: &Ports, plan: &InitPlan) -> Option<String> {
+    let asked = plan.launches.keys().map(|agent| async move {
+        let facts = ports.peers.facts(*agent, FACTS_LIMIT).await.ok()?;
+        facts.ob_version.filter(|version| !version.is_empty()).map(|version| (*agent, version))
+    });
+    let known: Vec<_> = join_all(asked).await.into_iter().flatten().collect();
+    let is_one = known.windows(2).all(|pair| matches!(pair, [(_, left), (_, right)] if left == right));
+    let each: Vec<_> = known.iter().map(|(agent, version)| format!("{agent} has {version}")).collect();
+    (!is_one).then(|| format!("the servers have different versions: {}", each.join(", ")))
 }
 
 fn spec(key: &'static str, caps: &str, deadline: Duration) -> StepSpec {

@@ -331,13 +331,14 @@ pub(super) async fn adopt(
         return Err(Error::new(Code::IllegalArgument, text));
     };
     let count = members.len();
-    ports.ledger.change(Change::MembersKnown(members), actor).await?;
     let configured = Change::ClusterConfigured { config: cluster, root_password: None };
     ports.ledger.change(configured, actor).await?;
+    // Before the list, in which there is no master any more: a follower would not know whom to ask.
     if own.identity == Identity::ClusterAgent {
         ports.process.mark_initialised().await?;
         ports.ledger.change(Change::BecameClusterAgent, actor).await?;
     }
+    ports.ledger.change(Change::MembersKnown(members), actor).await?;
     ctx.info(&format!("{} is {}, one of {count} members", ports.own, own.identity));
     Ok(())
 }

@@ -129,6 +129,16 @@ async fn w26_a_removal_that_the_master_does_not_hear_fails() {
     assert!(failed.to_string().contains("PASS leaves without telling it"), "{failed:#}");
     assert_eq!(cluster.agent(1).status().await["agent"]["identity"], "FOLLOWER");
     cluster.assert_free().await;
+    // It leaves all the same; the master, which still has it in its list, knows it by its key when it comes back.
+    let id = made["id"].as_str().unwrap();
+    let node = failed["nodes"][0]["id"].as_str().unwrap();
+    cluster.door(1).post(&format!("/api/v1/task/node/{node}"), json!({ "operator": "PASS" })).await.data();
+    cluster.door(1).finished(id).await.expect_succeeded();
+    assert_eq!(cluster.agent(1).status().await["agent"]["identity"], "SINGLE");
+    cluster.start(0);
+    cluster.join(1, 0, "zone3").await;
+    let agents = cluster.door(0).get("/api/v1/ob/info").await.data()["agent_info"].clone();
+    assert!(agents.to_string().contains("zone3") && !agents.to_string().contains("zone2"), "{agents:#}");
 }
 
 /// W22: SERVER over ZONE over GLOBAL, whatever was set last; and what a follower is asked reaches its master (H14, H15, W24:
