@@ -37,7 +37,7 @@ test: check engine sdk ## Everything set up, and every test passed
 	@$(MAKE) figures
 	@[ -w /sys/fs/cgroup/memory ] || [ -w /sys/fs/cgroup/cgroup.subtree_control ] || \
 		echo "left out, it needs a control group of its own: a start that is killed for memory"
-	@[ "$$(id -u)" = 0 ] || echo "left out, they need root: other users on the socket, a home of another user, full disks (3)"
+	@[ "$$(id -u)" = 0 ] || echo "left out, they need root: other users on the socket, a home of another user, full disks (3), networks that break (7)"
 	@echo "make test: everything passed"
 
 .PHONY: check

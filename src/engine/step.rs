@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +21,7 @@ use super::port::{Journal, Level, LogLine};
 use super::template::Caps;
 use crate::error::{Error, Result};
 use crate::flow::ports::Progress;
-use crate::model::{AgentAddr, DagId, SubTaskId};
+use crate::model::{AgentAddr, DagId, SubTaskId, Timestamp};
 
 /// What never changes about a step.
 #[derive(Clone, Copy, Debug)]

@@ -325,7 +325,9 @@ impl Step for Followers {
         Box::pin(async move {
             let mut members = members(&self.0, ctx, Some(Identity::ClusterAgent))?;
             members.retain(|member| member.agent != self.0.own);
+            let count = members.len();
             act(&self.0, ctx, &SqlAct::SaveMembers { members }, SQL_LIMIT).await?;
+            ctx.info(&format!("{count} followers are CLUSTER AGENT in ocs.all_agent"));
             Outcome::done()
         })
     }

@@ -54,7 +54,12 @@ pub struct Params {
 
 /// One look at a part: long, because every change ends it; short enough for one that is lost to be repeated before the agent
 /// counts as lost.
-pub(super) const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The same where silence is a loss earlier: an agent that has nothing to tell is not a silent one.
+pub(super) fn look_of(ports: &Ports) -> Duration {
+    LOOK.min(ports.limits.silence / 2)
+}
 
 /// Between two renewals of a lease; two may be lost.
 const RENEWAL: Duration = Duration::from_secs(LEASE.as_secs() / 3);
@@ -433,7 +438,7 @@ impl Step for Wait {
                 let until = view.version.max(since);
                 let noted =
                     async { if until > since { ctx.save_note(Copied { until }).await } else { Ok(()) } };
-                let (noted, next) = tokio::join!(noted, self.look(ctx, until, LOOK));
+                let (noted, next) = tokio::join!(noted, self.look(ctx, until, look_of(&self.0)));
                 noted?;
                 (since, view) = (until, next?);
             }
@@ -525,9 +530,14 @@ impl Step for End {
             crash::point(Point::BeforePeer);
             let key = PartKey::of(&ctx.dag_ref);
             let present = present(ctx, &params);
-            // Also those that were left out: PREPARE may have reached them although its answer did not come back.
-            let ends =
-                each(&params.agents, |agent| Box::pin(self.end(&key, agent, present.contains(&agent)))).await;
+            let was_reached =
+                |agent: AgentAddr| ctx.inputs_of(INFORM).any(|known| known.agent == agent && known.is_done);
+            // Also the others: PREPARE may have reached them although its answer did not come back.
+            let ends = each(&params.agents, |agent| {
+                let is_reached = present.contains(&agent) && was_reached(agent);
+                Box::pin(self.end(&key, agent, is_reached))
+            })
+            .await;
             for (agent, result) in ends {
                 match result {
                     Ok(true) => ctx.info(&format!("{agent} is released")),
@@ -556,9 +566,9 @@ impl Step for End {
 
 impl End {
     /// One that was not reached before is not waited for again.
-    async fn end(&self, key: &PartKey, agent: AgentAddr, is_present: bool) -> Result<bool> {
+    async fn end(&self, key: &PartKey, agent: AgentAddr, is_reached: bool) -> Result<bool> {
         let peers = &self.0.peers;
-        if is_present {
+        if is_reached {
             return surely(END_LIMIT, || peers.end(agent, key, RELEASER)).await;
         }
         peers.end(agent, key, RELEASER).await

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::catalog::Ports;
-use super::handshake::{LOOK, copy_lines, part_failed};
+use super::handshake::{copy_lines, look_of, part_failed};
 use super::participant::RELEASER;
 use super::peers::{Operation, PartKey, Prepare, Progressed, is_unknown, surely};
 use super::ports::Progress;
@@ -53,7 +53,7 @@ pub(super) async fn run(
 async fn follow(ports: &Ports, ctx: &StepCtx, agent: AgentAddr, key: &PartKey) -> Result<()> {
     let mut since = EventId(0);
     loop {
-        let wait = if since == EventId(0) { Duration::ZERO } else { LOOK };
+        let wait = if since == EventId(0) { Duration::ZERO } else { look_of(ports) };
         let view = surely(ports.limits.silence, || ports.peers.watch(agent, key, since, wait)).await;
         let view = view.map_err(|error| lost(ports, agent, error))?;
         copy_lines(ctx, agent, &view);

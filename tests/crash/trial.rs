@@ -28,11 +28,14 @@ impl Kill {
         &self.point
     }
 
-    /// A kill for every point of a trace.
+    /// A kill for every point of a trace. Points that are reached at the same moment may have written into each other's
+    /// lines; what cannot be read is left out.
     pub(crate) fn all_of(trace: &str) -> Vec<Self> {
-        let kills = trace.lines().map(|line| {
-            let (point, number) = line.split_once(' ').unwrap();
-            Self { point: point.to_owned(), number: number.parse().unwrap() }
+        let kills = trace.lines().filter_map(|line| {
+            let (point, number) = line.split_once(' ')?;
+            let is_known = obpilot::crash::Point::ALL.iter().any(|known| known.name() == point);
+            let number = number.parse().ok().filter(|_| is_known)?;
+            Some(Self { point: point.to_owned(), number })
         });
         kills.collect()
     }

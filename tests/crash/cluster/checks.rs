@@ -1,0 +1,93 @@
+//! What must be true of a cluster after a flow, killed or not.
+
+use serde_json::{Value, json};
+
+use super::HOSTS;
+use super::flows::{COORDINATOR, Flow};
+use crate::checks::{made_of, tasks, tells_every_step};
+use crate::rig::{Cluster, PASSWORD, told};
+
+/// What was there before.
+pub(super) struct Before {
+    tasks: Vec<String>,
+    journal: u64,
+}
+
+impl Before {
+    pub(super) async fn of(cluster: &Cluster) -> Self {
+        Self { tasks: tasks(cluster.door(COORDINATOR)).await, journal: cluster.journal_length() }
+    }
+}
+
+pub(super) async fn everything(cluster: &Cluster, flow: Flow, dag: &Value, before: &Before, is_anew: bool) {
+    assert_eq!(dag["state"], "SUCCEED", "{}", told(dag));
+    tells_every_step(dag);
+    nothing_is_held(cluster).await;
+    one_task_and_one_record(cluster, dag, before, is_anew).await;
+    servers(cluster, flow, before);
+    if flow == Flow::Init {
+        one_cluster(cluster).await;
+    }
+}
+
+/// No lock, and nothing that goes on, at any agent.
+async fn nothing_is_held(cluster: &Cluster) {
+    cluster.assert_free().await;
+    for host in 0..HOSTS {
+        let status = cluster.agent(host).status().await;
+        assert!(status["obpilot"]["heldBy"].is_null(), "{status:#}");
+        let unfinished = cluster.door(host).get("/api/v1/task/dag/unfinish").await.data();
+        let unfinished = unfinished["contents"].as_array().map_or(0, Vec::len);
+        assert_eq!(unfinished, 0, "something is left unfinished at host {host}: {status:#}");
+    }
+}
+
+/// The request and its repetition are one task, which everybody shows alike.
+async fn one_task_and_one_record(cluster: &Cluster, dag: &Value, before: &Before, is_anew: bool) {
+    let door = cluster.door(COORDINATOR);
+    let made = tasks(door).await.into_iter().filter(|id| !before.tasks.contains(id)).collect::<Vec<_>>();
+    let named = made_of(door, &made, &dag["name"]).await;
+    assert_eq!(named, 1 + usize::from(is_anew), "tasks named {} among {made:?}", dag["name"]);
+    let target = format!("/api/v1/task/dag/{}?show_details=true", dag["id"].as_str().unwrap());
+    let shown = door.get(&target).await.data();
+    for host in 1..HOSTS {
+        assert_eq!(cluster.door(host).get(&target).await.data(), shown, "as host {host} shows it");
+    }
+}
+
+/// The servers that should run do, and each was started as often as it must be: by nobody's mistake twice.
+fn servers(cluster: &Cluster, flow: Flow, before: &Before) {
+    assert_eq!(cluster.running(), flow.running(), "servers that run");
+    let journal = cluster.journal_since(before.journal);
+    for (host, home) in cluster.homes.iter().enumerate() {
+        let started =
+            journal.iter().filter(|entry| entry["kind"] == "start" && entry["home"] == json!(home.path));
+        let pids: Vec<_> = started.map(|entry| entry["pid"].clone()).collect();
+        assert_eq!(pids.len(), flow.starts(), "starts of the server of host {host}: {pids:?}");
+        if let Some(pid) = pids.last() {
+            assert_eq!(*pid, json!(home.database()), "it is the one that was started");
+        }
+    }
+}
+
+/// Bootstrapped once; every agent belongs to it and knows its password.
+async fn one_cluster(cluster: &Cluster) {
+    let journal = cluster.journal();
+    let bootstraps = journal.iter().filter(|entry| {
+        let is_bootstrap = entry["sql"].as_str().is_some_and(|sql| sql.contains("BOOTSTRAP"));
+        entry["kind"] == "statement" && is_bootstrap && entry["error"].is_null()
+    });
+    assert_eq!(bootstraps.count(), 1, "it is bootstrapped once");
+    for (host, home) in cluster.homes.iter().enumerate() {
+        let info = cluster.door(host).get("/api/v1/info").await.data();
+        assert_eq!(info["identity"], "CLUSTER AGENT", "host {host}");
+        let answer = home.tcp(PASSWORD).await.get("/api/v1/ob/info").await;
+        assert_eq!(answer.status, 200, "the root password at host {host}: {}", answer.text);
+        let data = answer.data();
+        let agents = data["agent_info"].as_array().unwrap();
+        let joined = agents.iter().filter(|agent| agent["identity"] == "CLUSTER AGENT").count();
+        let zones = data["obcluster_info"]["topology"].as_object().unwrap();
+        let active = zones.values().filter(|servers| servers[0]["status"] == "ACTIVE").count();
+        assert_eq!((joined, active), (HOSTS, HOSTS), "as host {host} tells it: {data:#}");
+    }
+}
