@@ -28,6 +28,7 @@ impl App {
         // One login at a time: a stranger with many wrong passwords is one connection to the database.
         let _turn = self.parts.login_turn.lock().await;
         match self.parts.ports.sql.login(presented).await {
+            Login::Accepted if !is_known && self.is_of_nobody(presented).await => false,
             Login::Accepted => {
                 if !is_known {
                     self.adopt(presented.clone(), "a request that presented it").await;
@@ -50,6 +51,12 @@ impl App {
             .flatten()
     }
 
+    /// A server of a cluster that has not loaded its accounts yet lets a built-in root in without a password, and has no tables
+    /// (`observer-model.md` §7). That nobody is no caller of ours.
+    async fn is_of_nobody(&self, presented: &Password) -> bool {
+        presented.expose().is_empty() && self.parts.ports.sql.serving(presented).await.is_err()
+    }
+
     async fn adopt(&self, password: Password, actor: &str) {
         if let Err(error) = self.parts.ledger.change(Change::RootPassword(password), actor).await {
             tracing::error!(cause = %error.chain(), "a new root password could not be stored; it is asked for again");
@@ -63,6 +70,10 @@ impl App {
     pub async fn give_root_password(&self, password: Password, caller: &Caller) -> Result<()> {
         crate::cluster::may(crate::cluster::Act::Operate, self.own(), self.identity())?;
         match self.parts.ports.sql.login(&password).await {
+            Login::Accepted if self.is_of_nobody(&password).await => {
+                let text = "the database does not serve yet, so an empty password cannot be verified; start it first";
+                Err(Error::new(Code::DatabaseUseless, text))
+            }
             Login::Accepted => {
                 self.parts.ledger.change(Change::RootPassword(password), &caller.actor).await?;
                 let body = json!({ "action": "root password given" });

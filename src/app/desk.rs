@@ -54,6 +54,7 @@ impl App {
                 ports.cluster.act(&password, act, limit, &Silent).await.map(|answer| json!(answer))
             }
             Ask::RootPassword { password } => {
+                self.may_hand_over(from)?;
                 let change = Change::RootPassword(password.0.clone());
                 ports.ledger.change(change, &format!("agent {from}")).await.map(|()| Value::Null)
             }
@@ -127,6 +128,20 @@ impl App {
             redo_dir,
             log_dir: format!("{home}/log"),
         })
+    }
+
+    /// Before init the root password is the master's alone.
+    fn may_hand_over(&self, from: AgentAddr) -> Result<()> {
+        let state = self.parts.ledger.state();
+        let is_ours = state.members.master().is_some_and(|master| master.agent == from);
+        let is_allowed =
+            state.identity == Identity::ClusterAgent || state.identity == Identity::Follower && is_ours;
+        if is_allowed {
+            return Ok(());
+        }
+        let text =
+            format!("{from} may not tell the root password to {}, which is {}", self.own(), state.identity);
+        Err(Error::new(Code::IllegalArgument, text))
     }
 
     /// A follower wants to leave: our side of it, done when it is answered.

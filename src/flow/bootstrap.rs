@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::catalog::Ports;
 use super::init::{InitPlan, Params, SHORT, in_words};
 use super::member::own_member;
-use super::peers::Operation;
+use super::peers::{Operation, surely};
 use super::ports::{Handed, Login, Progress, SqlAct};
 use super::remote;
 use crate::cluster::{Change, MYSQL_PORT_DEFAULT, RPC_PORT_DEFAULT, effective, port};
@@ -351,7 +351,11 @@ impl Step for Sync {
             }
             let Params { actor, .. } = ctx.params()?;
             let members = members(ports, ctx, Some(Identity::ClusterAgent))?.into_iter().collect();
-            ports.peers.give_root_password(ctx.agent, Handed(ports.ledger.root_password())).await?;
+            let password = ports.ledger.root_password();
+            let given = surely(ports.limits.silence, || {
+                ports.peers.give_root_password(ctx.agent, Handed(password.clone()))
+            });
+            ctx.waiting(given).await?;
             // The same node stands twice in the DAG, and is done twice.
             let part = format!("adopt-{}", ctx.sub_task);
             let cluster = ports.ledger.state().cluster.clone();

@@ -354,10 +354,12 @@ impl Step for Advance {
             let gos = each(&agents, |agent| Box::pin(self.go(ctx, &params, agent))).await;
             let bad = told(ctx, gos, "was told to go");
             let is_committed = bad.len() < agents.len();
-            if bad.is_empty() || is_committed && bad.iter().all(|(_, error)| is_unknown(error)) {
+            if bad.is_empty() || is_committed {
                 for (agent, error) in bad {
-                    ctx.warn(&format!("it is not known whether {agent} was told to go: {error}"));
+                    let what = if is_unknown(&error) { "may not have been" } else { "was not" };
+                    ctx.warn(&format!("{agent} {what} told to go: {error}"));
                 }
+                // Who was told goes on; what the others lack is found by who waits for them.
                 return Outcome::done();
             }
             Err(all_of(Code::SubDagsNotAdvanced, &bad))

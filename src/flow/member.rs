@@ -225,7 +225,8 @@ async fn tell_join(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let password = ports.sealer.open(MASTER_PASSWORD, &password)?;
     let joined =
         ctx.waiting(surely(REMOVAL_LIMIT, || ports.gate.join(master, &password, &own, false))).await?;
-    let members = joined.iter().cloned().chain([own]).collect();
+    // The other followers are the master's business: one that it removes is nobody to us, too.
+    let members = joined.iter().filter(|member| member.agent == master).cloned().chain([own]).collect();
     ctx.info(&format!("{master} has taken {} among its followers, zone {zone}", ports.own));
     Outcome::with(Joined { members })
 }

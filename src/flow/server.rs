@@ -11,6 +11,7 @@ use serde_json::json;
 use super::catalog::Ports;
 use super::peers::Operation;
 use super::ports::{Progress, SqlAct};
+use super::zones;
 use crate::cluster::{Change, LastExit, MYSQL_PORT_DEFAULT, Wanted, effective, port};
 use crate::config::EngineKind;
 use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec};
@@ -314,7 +315,14 @@ async fn put_in_service(ports: &Ports, ctx: &StepCtx, password: &Password, life:
     let state = ports.ledger.state();
     let Some(own) = state.own_member() else { return Ok(()) };
     let act = SqlAct::StartServer { server: own.server() };
-    ports.cluster.act(password, &act, START_SERVER_LIMIT, ctx).await.map(|_| ())
+    match ports.cluster.act(password, &act, START_SERVER_LIMIT, ctx).await {
+        // Another member may know the password that we do not.
+        Err(refused) if refused.code == Code::PasswordIncorrect => {
+            zones::anywhere(ports, &act, START_SERVER_LIMIT, ctx).await.map_err(|_| refused)?;
+            Ok(())
+        }
+        known => known.map(|_| ()),
+    }
 }
 
 /// Alone, a member does not serve: it needs the majority of its cluster. Returns when the others have had their time and

@@ -328,3 +328,27 @@ async fn w48_nobody_but_members_speaks_to_agents_as_an_agent() {
     assert_eq!(open.post("/rpc/v1/peer/hello", hello).await.status, 401);
     assert_eq!(open.post("/rpc/v1/peer/hello", json!("x")).await.status, 401);
 }
+
+/// A server that runs without the majority of its cluster lets a built-in root in without a password. That opens no agent, and
+/// takes the place of no password.
+#[tokio::test]
+async fn w48_the_root_of_a_server_without_accounts_is_nobody() {
+    let cluster = Cluster::new(3);
+    cluster.form().await;
+    cluster.kill_servers();
+    // Alone, it listens and does not serve.
+    cluster.set(0, &json!({}));
+    let body = json!({ "scope": { "type": "SERVER", "target": [cluster.address(0)] } });
+    let made = cluster.door(0).post("/api/v1/ob/start", body).await.data();
+    let id = made["id"].as_str().unwrap();
+    cluster.door(0).until(id, |dag| dag.to_string().contains("it listens")).await;
+    let stranger = Door::sealed(&cluster.address(0), "").await;
+    assert_eq!(stranger.post("/api/v1/ob/stop", json!({})).await.status, 401);
+    assert_eq!(stranger.get("/api/v1/ob/agents").await.status, 401);
+    // The right one still is the right one.
+    let door = Door::sealed(&cluster.address(0), PASSWORD).await;
+    assert_eq!(door.get(&format!("/api/v1/task/dag/{id}")).await.data()["id"], made["id"]);
+    let others = json!({ "scope": { "type": "SERVER", "target": [cluster.address(1), cluster.address(2)] } });
+    cluster.done(1, "/api/v1/ob/start", others).await;
+    cluster.door(0).finished(id).await.expect_succeeded();
+}

@@ -356,6 +356,10 @@ impl Peers for Alone {
             if let Some(answer) = self.participant.answer(ask).await {
                 return answer;
             }
+            if let Ask::Preflight { launch } = ask {
+                let launch = launch.clone().unwrap_or_default();
+                return Ok(serde_json::json!(self.host.preflight(&launch).await));
+            }
             assert_eq!(*ask, Ask::Facts, "nothing else is asked here");
             Ok(serde_json::json!(self.facts().await?))
         })
