@@ -391,7 +391,7 @@ impl Advance {
 
 /// Nobody has pushed it aside, and it is not too late.
 fn may_go_on(ports: &Ports, ctx: &StepCtx, view: &PeerView) -> bool {
-    view.release.is_some_and(|release| release.is_by_lease) && !is_too_late(ports, ctx)
+    view.release.is_some_and(|release| !release.was_pushed_aside) && !is_too_late(ports, ctx)
 }
 
 /// A coordinator that was away goes on by itself with what was asked for a moment ago; later, the world has changed.

@@ -19,7 +19,7 @@ use super::part;
 use super::peers::{Ask, HeldBy, PartKey, PeerLine, PeerView, Prepare, Prepared, Progressed, Release};
 use crate::clock::Clock;
 use crate::engine::event::Failure;
-use crate::engine::port::{Archive, Holder, JournalError, Level, RequestKey, Stamp};
+use crate::engine::port::{Archive, Holder, JournalError, Level, Record, RequestKey, Stamp};
 use crate::engine::run::{ENGINE, LEASE_OVER};
 use crate::engine::{DagState, Handle, NodeState, Operator, Snapshot, SubTaskState, Submission, SubmitError};
 use crate::error::{Code, Error, Result};
@@ -40,6 +40,12 @@ pub(super) const GO: &str = "go";
 
 /// Lines handed over in one look.
 const LINES_MAX: u32 = 1_000;
+
+/// A part has some dozens.
+const RECORDS_MAX: u32 = 100_000;
+
+/// What an audit record calls it.
+const FORCED: &str = "forcePassDag";
 
 /// The participant of one agent.
 #[derive(Clone, Debug)]
@@ -211,7 +217,7 @@ impl Participant {
     async fn push_aside(&self, holder: &Holder, request: &Prepare) -> Result<()> {
         let holder_ref = self.reference(holder.dag);
         let body = json!({
-            "action": "forcePassDag",
+            "action": FORCED,
             "for": request.key.main_dag,
             "pushes_aside": { "main_dag": holder.main_dag, "dag": holder_ref, "name": holder.name, "since": holder.since },
         });
@@ -329,8 +335,22 @@ impl Participant {
             version,
             lines,
             failure: failure(&snapshot),
-            release: release(&snapshot),
+            release: self.release(&snapshot).await?,
         })
+    }
+
+    /// How it came to be released: by its lease, by its coordinator, or by somebody who wanted its lock.
+    async fn release(&self, snapshot: &Snapshot) -> Result<Option<Release>> {
+        if progressed(snapshot) != Progressed::Released {
+            return Ok(None);
+        }
+        let records = self.archive.records(Some(snapshot.id), EventId(0), RECORDS_MAX).await?;
+        let is_force = |record: &Record| record.kind == "audit" && record.body["action"] == json!(FORCED);
+        Ok(Some(Release {
+            is_by_lease: snapshot.has_signal(LEASE_OVER),
+            was_done: part::is_done(snapshot),
+            was_pushed_aside: records.iter().any(is_force),
+        }))
     }
 
     async fn renew(&self, key: &PartKey) -> Result<()> {
@@ -379,12 +399,6 @@ fn progressed(snapshot: &Snapshot) -> Progressed {
         DagState::Succeeded if !waits_for_go => Progressed::Done,
         DagState::Succeeded | DagState::RolledBack | DagState::Passed => Progressed::Released,
     }
-}
-
-fn release(snapshot: &Snapshot) -> Option<Release> {
-    let is_released = progressed(snapshot) == Progressed::Released;
-    is_released
-        .then(|| Release { is_by_lease: snapshot.has_signal(LEASE_OVER), was_done: part::is_done(snapshot) })
 }
 
 fn failure(snapshot: &Snapshot) -> Option<Failure> {

@@ -151,6 +151,8 @@ pub struct Release {
     pub is_by_lease: bool,
     /// What it had to do was done before.
     pub was_done: bool,
+    /// Somebody wanted the lock for something else (`forcePassDag`).
+    pub was_pushed_aside: bool,
 }
 
 /// Who holds an agent's maintenance lock, why, and until when.
