@@ -70,18 +70,21 @@ async fn servers_time(cluster: &Cluster, main: &Value) -> Duration {
     let mut span: Option<(jiff::Timestamp, jiff::Timestamp)> = None;
     for host in 0..cluster.homes.len() {
         let records = cluster.door(host).get("/api/v1/task/dags/agent?show_details=true").await.data();
-        let is_part = |dag: &&Value| dag["additional_data"]["main_dag"] == main["id"];
+        let is_part = |dag: &&Value| {
+            dag["additional_data"]["main_dag"] == main["id"] || dag["obpilot"]["partOf"] == main["id"]
+        };
         let Some(part) = records["contents"].as_array().unwrap().iter().find(is_part).cloned() else {
             continue;
         };
-        let nodes = part["nodes"].as_array().unwrap();
-        let node = nodes.iter().find(|node| node["name"] == "Start observer").unwrap();
-        let sub_task = node["sub_tasks"][0]["id"].as_str().unwrap();
-        let logs = cluster.door(host).get(&format!("/api/v1/task/sub_task/{sub_task}/logs")).await.data();
+        let mut lines = Vec::new();
+        for node in part["nodes"].as_array().unwrap() {
+            let sub_task = node["sub_tasks"][0]["id"].as_str().unwrap();
+            let logs = cluster.door(host).get(&format!("/api/v1/task/sub_task/{sub_task}/logs")).await.data();
+            lines.extend(logs["contents"].as_array().unwrap().clone());
+        }
         let time_of = |text: &str| -> jiff::Timestamp {
-            let lines = logs["contents"].as_array().unwrap();
-            let line =
-                lines.iter().find(|line| line["log_content"].as_str().unwrap().contains(text)).unwrap();
+            let line = lines.iter().find(|line| line["log_content"].as_str().unwrap().contains(text));
+            let line = line.unwrap_or_else(|| panic!("no '{text}' in {lines:?}"));
             line["create_time"].as_str().unwrap().parse().unwrap()
         };
         let (begin, end) = (time_of("it runs as pid"), time_of("it serves"));
