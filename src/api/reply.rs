@@ -15,6 +15,7 @@ use crate::clock;
 use crate::error::{Code, Error};
 use crate::model::on_wire;
 use crate::peer::Forwarded;
+use crate::secure::PEER_HEADER;
 use crate::wire::{ApiError, Contents, Envelope, PeerMark};
 
 /// What a handler answers.
@@ -105,7 +106,7 @@ impl ResponseError for Failure {
             Self::Error(error, meta) => failure(meta, error),
             Self::UnknownSession(error, meta) => {
                 let mut response = failure(meta, error);
-                let name = HeaderName::from_static("x-obpilot-peer");
+                let name = HeaderName::from_static(PEER_HEADER);
                 response.headers_mut().insert(name, HeaderValue::from_static(PeerMark::UNKNOWN_SESSION));
                 response
             }

@@ -6,7 +6,7 @@ use super::call::{Call, OpenBody};
 use super::meta::Meta;
 use super::reply::{Outcome, failure};
 use crate::cluster::Members;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
 use crate::peer::PeerAnswer;
 use crate::secure::{Hello, HelloAnswer, refusal};
@@ -20,12 +20,12 @@ pub(super) async fn hello(call: OpenBody) -> Outcome<HelloAnswer> {
 fn greet(call: &OpenBody) -> Result<HelloAnswer> {
     let door = &call.open.door;
     let hello: Hello = serde_json::from_slice(&call.body).map_err(|_| refusal())?;
-    if call.source.is_some_and(|source| !door.may_try(source)) {
-        return Err(refusal());
-    }
+    // A member is known by its key, however many strangers come from its address: no limit of failures stands before this.
     let state = call.open.app.ledger().state();
     let greeted = door.sessions().greet(&hello, call.open.app.own(), &state.members, door.now().as_second());
-    if let (Err(_), Some(source)) = (&greeted, call.source) {
+    if let (Err(error), Some(source)) = (&greeted, call.source)
+        && error.code != Code::AuthExpired
+    {
         tracing::info!(from = %hello.from, %source, "an agent that is no member of ours wants to speak to us");
         door.failed(source);
     }

@@ -57,7 +57,7 @@ impl Sessions {
     /// Answers the first half of an exchange.
     ///
     /// # Errors
-    /// The one refusal, for whoever is no member or has not its key.
+    /// The one refusal, for whoever is no member or has not its key; a member whose clock differs is told so.
     pub(super) fn greet(
         &self,
         hello: &Hello,
@@ -67,8 +67,17 @@ impl Sessions {
     ) -> Result<HelloAnswer> {
         let member = members.find(hello.from).filter(|member| !member.peer_key.is_empty());
         let key = member.map(|member| member.peer_key.clone()).ok_or_else(refusal)?;
-        if !hello.is_from(&key, own, now) {
+        if !hello.is_from(&key, own) {
             return Err(refusal());
+        }
+        if !hello.is_fresh(now) {
+            let text = format!(
+                "the clocks of {} and {own} are {} s apart; set them right (at most {} s)",
+                hello.from,
+                hello.at.abs_diff(now),
+                Hello::LIFETIME_SECS
+            );
+            return Err(Error::new(Code::AuthExpired, text));
         }
         let mut table = self.table();
         table.hellos.retain(|_, at| at.abs_diff(now) <= Hello::LIFETIME_SECS.unsigned_abs());
@@ -129,6 +138,54 @@ impl Table {
         let surplus = of_member.len().saturating_sub(PER_MEMBER);
         for (_, name) in of_member.into_iter().take(surplus) {
             self.sessions.remove(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Identity, Member};
+    use crate::secure::begin;
+
+    fn addr(last: u8) -> AgentAddr {
+        AgentAddr::new([10, 0, 0, last].into(), 2886)
+    }
+
+    fn member(agent: AgentAddr, key: &PeerIdentity) -> Member {
+        Member {
+            agent,
+            zone: "zone1".parse().unwrap(),
+            identity: Identity::ClusterAgent,
+            sql_port: 2881,
+            rpc_port: 2882,
+            version: String::new(),
+            home_path: String::new(),
+            public_key: String::new(),
+            os: String::new(),
+            architecture: String::new(),
+            peer_key: key.public_on_wire(),
+        }
+    }
+
+    #[test]
+    fn a_member_with_a_wrong_clock_is_told_and_a_stranger_is_not() {
+        let (ours, theirs, nobody) = [(); 3].map(|()| PeerIdentity::generate().unwrap()).into();
+        let members = Members::default().with(member(addr(2), &theirs));
+        let sessions = Sessions::new(Arc::new(ours));
+        let greeted = |key: &PeerIdentity, from: AgentAddr, at: i64| {
+            let hello = begin(key, from, addr(1), at).unwrap().hello;
+            sessions.greet(&hello, addr(1), &members, 10_000).map_err(|error| (error.code, error.to_string()))
+        };
+        assert!(greeted(&theirs, addr(2), 10_000).is_ok());
+        for at in [10_400, 9_600] {
+            let (code, text) = greeted(&theirs, addr(2), at).unwrap_err();
+            assert_eq!(code, Code::AuthExpired);
+            assert!(text.contains("are 400 s apart"), "{text}");
+        }
+        for at in [10_000, 10_400] {
+            assert_eq!(greeted(&nobody, addr(2), at).unwrap_err().0, Code::Unauthorized);
+            assert_eq!(greeted(&nobody, addr(3), at).unwrap_err().0, Code::Unauthorized);
         }
     }
 }

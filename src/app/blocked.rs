@@ -65,20 +65,16 @@ impl App {
         });
         concerned
             .map(|(at, sub)| {
-                let node = snapshot.definition_of(at.node);
-                let said = detail.logs.iter().rev().find(|line| line.sub_task == sub.id);
                 let failed = sub.failure.as_ref().filter(|_| is_failed);
-                let what = failed.map(|f| f.text.clone()).or_else(|| said.map(|line| line.text.clone()));
-                let limit = std::time::Duration::from_secs(node.deadline_secs);
-                let began = sub.started_at.filter(|_| sub.state.is_active());
+                let what = failed.map(|failure| failure.text.as_str()).or_else(|| detail.last_line(sub.id));
                 Wait {
                     task: GenericId::agent(self.own(), snapshot.id.0).to_string(),
                     name: snapshot.definition.name.clone(),
-                    node: node.name.clone(),
+                    node: snapshot.definition_of(at.node).name.clone(),
                     agent: sub.agent,
-                    what: what.unwrap_or_else(|| "it has said nothing yet".to_owned()),
+                    what: what.unwrap_or("it has said nothing yet").to_owned(),
                     since: sub.started_at,
-                    until: began.and_then(|began| began.checked_add(limit).ok()),
+                    until: snapshot.gives_up_at(at),
                 }
             })
             .collect()

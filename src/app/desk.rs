@@ -13,7 +13,7 @@ use crate::engine::DagState;
 use crate::error::{Code, Error, Result};
 use crate::flow::member;
 use crate::flow::peers::{Ask, Credential, Facts, Operation, Prepare};
-use crate::flow::ports::Progress;
+use crate::flow::ports::Silent;
 use crate::flow::server::next_start;
 use crate::model::{AgentAddr, Identity};
 
@@ -22,14 +22,6 @@ const LOOK: Duration = Duration::from_millis(800);
 
 /// For our own part in letting a follower go.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(15);
-
-/// Nobody follows what a single statement says.
-struct Silent;
-
-impl Progress for Silent {
-    fn info(&self, _: &str) {}
-    fn warn(&self, _: &str) {}
-}
 
 impl App {
     /// # Errors
@@ -72,8 +64,7 @@ impl App {
     /// One meaning per message and identity: what is meant for a member of a cluster never acts on another (W39).
     fn check_prepare(&self, from: AgentAddr, request: &Prepare) -> Result<()> {
         let state = self.parts.ledger.state();
-        let is_from_master =
-            state.members.master().is_some_and(|master| master.agent == from) || from == self.own();
+        let is_from_master = state.members.is_master(from) || from == self.own();
         let wanted: &[Identity] = match request.operation {
             Operation::Start | Operation::Stop { .. } | Operation::Stand => &[Identity::ClusterAgent],
             Operation::Adopt { .. } => &[Identity::Follower, Identity::ClusterAgent],
@@ -133,9 +124,8 @@ impl App {
     /// Before init the root password is the master's alone.
     fn may_hand_over(&self, from: AgentAddr) -> Result<()> {
         let state = self.parts.ledger.state();
-        let is_ours = state.members.master().is_some_and(|master| master.agent == from);
-        let is_allowed =
-            state.identity == Identity::ClusterAgent || state.identity == Identity::Follower && is_ours;
+        let is_allowed = state.identity == Identity::ClusterAgent
+            || state.identity == Identity::Follower && state.members.is_master(from);
         if is_allowed {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use crate::cluster::{Change, Members};
 use crate::config::EngineKind;
 use crate::error::Result;
 use crate::flow::member::own_member;
-use crate::flow::ports::{Progress, SqlAct, SqlAnswer};
+use crate::flow::ports::{Silent, SqlAct, SqlAnswer};
 use crate::model::Identity;
 
 /// Nothing announces a change of the table; a member that was added or removed is told of directly, this is for what was lost.
@@ -26,13 +26,6 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Who this is in the records.
 const KEEPER: &str = "members";
-
-struct Silent;
-
-impl Progress for Silent {
-    fn info(&self, _: &str) {}
-    fn warn(&self, _: &str) {}
-}
 
 /// Runs as long as the agent.
 pub async fn keep(app: App, token: CancellationToken) {

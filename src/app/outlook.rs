@@ -15,7 +15,7 @@ use crate::cluster::{ClusterView, Fate};
 use crate::config::EngineKind;
 use crate::error::Result;
 use crate::flow::peers::{Facts, HeldBy};
-use crate::flow::ports::Progress;
+use crate::flow::ports::Silent;
 use crate::flow::zones;
 use crate::model::{AgentAddr, Member};
 
@@ -24,14 +24,6 @@ const LIMIT: Duration = Duration::from_millis(950);
 
 /// What was read so recently is as good as new: many ask at once.
 const FRESH: Duration = Duration::from_millis(500);
-
-/// Nobody follows a look.
-struct Silent;
-
-impl Progress for Silent {
-    fn info(&self, _: &str) {}
-    fn warn(&self, _: &str) {}
-}
 
 /// The last view, for all who ask at the same time.
 #[derive(Clone, Debug, Default)]

@@ -12,7 +12,7 @@ use super::exit::{Ending, Exit};
 use super::password;
 use crate::config::STATE_DIR;
 use crate::model::{AgentAddr, Password};
-use crate::secure::{BodyKey, PublicKey, SealedRequest, seal_request};
+use crate::secure::{BodyKey, DATABASE_HEADER, PublicKey, SealedRequest, seal_request};
 use crate::wire::{Envelope, Secret};
 
 /// For one request that is answered at once.
@@ -198,6 +198,7 @@ impl Client {
         let ts = crate::clock::system().now_secs() + HEADER_LIFETIME_SECS;
         let keys = BodyKey::generate().map_err(broken)?;
         let sealed = seal_request(
+            DATABASE_HEADER,
             &sealing.key,
             &sealing.password,
             ts,

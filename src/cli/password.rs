@@ -46,18 +46,12 @@ pub(super) fn for_root(settings: &ClusterSettings) -> Result<Option<Password>, E
 
 /// The agent password of a master; most have none before there is a cluster.
 pub(super) fn of_master(file: Option<&Utf8Path>) -> Result<Password, Ending> {
-    match file {
-        Some(file) => from_file(file),
-        None => Ok(Password::new(std::env::var("OBPILOT_MASTER_PASSWORD").unwrap_or_default())),
-    }
+    given(file, "OBPILOT_MASTER_PASSWORD")
 }
 
 /// The password that the user of obproxy is to have.
 pub(super) fn of_proxy_user(file: Option<&Utf8Path>) -> Result<Password, Ending> {
-    match file {
-        Some(file) => from_file(file),
-        None => Ok(Password::new(std::env::var("OBPILOT_PROXYRO_PASSWORD").unwrap_or_default())),
-    }
+    given(file, "OBPILOT_PROXYRO_PASSWORD")
 }
 
 /// The root password as it is now.
@@ -69,6 +63,14 @@ pub(super) fn of_root(file: Option<&Utf8Path>) -> Result<Password, Ending> {
         return Ok(Password::new(text));
     }
     ask("Password of root@sys: ")
+}
+
+/// One that may be empty, and so is not asked for.
+fn given(file: Option<&Utf8Path>, variable: &str) -> Result<Password, Ending> {
+    match file {
+        Some(file) => from_file(file),
+        None => Ok(Password::new(std::env::var(variable).unwrap_or_default())),
+    }
 }
 
 fn from_file(path: &Utf8Path) -> Result<Password, Ending> {

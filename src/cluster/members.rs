@@ -54,6 +54,10 @@ impl Members {
         self.0.iter().find(|member| member.identity == Identity::Master)
     }
 
+    pub fn is_master(&self, agent: AgentAddr) -> bool {
+        self.master().is_some_and(|master| master.agent == agent)
+    }
+
     pub fn zones(&self) -> Vec<ZoneName> {
         let mut zones: Vec<_> = self.0.iter().map(|member| member.zone.clone()).collect();
         zones.sort();

@@ -20,7 +20,7 @@ use crate::cluster::MYSQL_PORT_DEFAULT;
 use crate::config::{self, Config, EngineKind};
 use crate::engine::Handle;
 use crate::flow::catalog::{About, Limits, Ports, register_all};
-use crate::flow::handshake;
+use crate::flow::keeper::Keeper;
 use crate::flow::participant::Participant;
 use crate::flow::ports::{ClusterSql, ObSql};
 use crate::host::{facts, net};
@@ -82,7 +82,7 @@ pub(super) async fn build(
         sealer: home.keeper.clone(),
         ledger: home.ledger.clone(),
         clock: Arc::clone(&clock),
-        keeper: handshake::Keeper::new(peers, tasks.clone()),
+        keeper: Keeper::new(peers, tasks.clone()),
         limits: limits(config),
     };
     let journal = Arc::new(store.clone());

@@ -174,6 +174,13 @@ pub struct Detail {
     pub logs: Vec<LogRow>,
 }
 
+impl Detail {
+    /// What a sub-task said last.
+    pub fn last_line(&self, sub_task: SubTaskId) -> Option<&str> {
+        self.logs.iter().rev().find(|line| line.sub_task == sub_task).map(|line| line.text.as_str())
+    }
+}
+
 /// What the store can tell, and what is recorded beside the DAGs.
 pub trait Archive: Send + Sync + Debug {
     /// # Errors

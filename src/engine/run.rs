@@ -439,6 +439,7 @@ impl Actor {
             asked_at: snapshot.started_at.unwrap_or(snapshot.created_at),
             is_resumed,
             token,
+            is_cancelled: snapshot.operator == Operator::Cancel,
             is_failing: snapshot.nodes.iter().any(|n| n.state() == NodeState::Failed),
             params: Arc::clone(&snapshot.definition),
             inputs: inputs(snapshot, at),

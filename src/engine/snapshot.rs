@@ -4,6 +4,7 @@
 //! random runs and compares.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -111,6 +112,13 @@ impl Snapshot {
 
     pub fn sub_task(&self, at: At) -> &SubTask {
         &self.nodes[at.node].sub_tasks[at.sub]
+    }
+
+    /// When a sub-task that executes is given up; nothing for one that does not.
+    pub fn gives_up_at(&self, at: At) -> Option<Timestamp> {
+        let sub = self.sub_task(at);
+        let began = sub.started_at.filter(|_| sub.state.is_active())?;
+        began.checked_add(Duration::from_secs(self.definition_of(at.node).deadline_secs)).ok()
     }
 
     /// Every sub-task with its place.

@@ -107,6 +107,8 @@ pub struct StepCtx {
     pub token: CancellationToken,
     /// A node of the DAG failed or was cancelled before this one (only a node that runs always sees true).
     pub is_failing: bool,
+    /// The DAG was cancelled by somebody (only a node that runs always sees true).
+    pub is_cancelled: bool,
     pub(super) params: Arc<super::template::Definition>,
     pub(super) inputs: Vec<Input>,
     pub(super) signals: Vec<String>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::handshake::Keeper;
+use super::keeper::Keeper;
 use super::peers::{Gate, Peers};
 use super::ports::{ClusterSql, ObSql, Process, Sealer};
 use super::{bootstrap, handshake, init, member, part, server, settings, zones};

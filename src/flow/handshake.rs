@@ -1,7 +1,7 @@
 //! The coordinator's side of an operation over agents: PREPARE, GO, WATCH, END (`decisions.md` §5). The nodes carry the
 //! names and numbers that v1 clients know (`task-engine.md` §7.1).
 //!
-//! While a main DAG works, a [`Keeper`] renews the leases of its parts, those that are done included: their locks are
+//! While a main DAG works, a keeper (`keeper`) renews the leases of its parts, those that are done included: their locks are
 //! freed by the end, not before.
 //!
 //! Invariant: whatever fails or is cancelled, the last node runs and ends every part that was prepared; what it cannot
@@ -11,26 +11,22 @@
 //! Before the first GO everything can be taken back, and one agent that is not prepared fails the whole. After it the
 //! operation is committed: an agent that is lost then fails the task in the end, and the others do their part (W23).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use super::catalog::Ports;
 use super::participant::{LEASE, RELEASER};
-use super::peers::{Operation, PartKey, PeerView, Peers, Prepare, Prepared, Progressed, is_unknown, surely};
+use super::peers::{Operation, PartKey, PeerView, Prepare, Prepared, Progressed, is_unknown, surely};
 use super::ports::Progress;
-use super::remote::lost;
+use super::remote::{self, lost};
 use crate::crash::{self, Point};
 use crate::engine::port::Level;
 use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec};
 use crate::error::{Code, Error, Result};
 use crate::model::{AgentAddr, EventId, GenericId, Scope};
-use crate::tasks::{Kind, Tasks};
 
 /// Parameters of every operation over agents.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,9 +57,6 @@ pub(super) fn look_of(ports: &Ports) -> Duration {
     LOOK.min(ports.limits.silence / 2)
 }
 
-/// Between two renewals of a lease; two may be lost.
-const RENEWAL: Duration = Duration::from_secs(LEASE.as_secs() / 3);
-
 /// From PREPARE to prepared.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
@@ -88,70 +81,6 @@ pub(super) fn register(registry: &mut Registry, ports: &Ports) {
     registry.add(Advance(ports.clone()));
     registry.add(Wait(ports.clone()));
     registry.add(End(ports.clone()));
-}
-
-/// Renews the leases of a main DAG's parts for as long as one of its steps holds it.
-#[derive(Clone, Debug)]
-pub struct Keeper {
-    peers: Arc<dyn Peers>,
-    tasks: Tasks,
-    held: Arc<Mutex<HashMap<String, (usize, CancellationToken)>>>,
-}
-
-/// Dropped when the step ends; the last one ends the renewals.
-#[derive(Debug)]
-pub(super) struct Held {
-    keeper: Keeper,
-    main_dag: String,
-}
-
-impl Keeper {
-    pub fn new(peers: Arc<dyn Peers>, tasks: Tasks) -> Self {
-        Self { peers, tasks, held: Arc::default() }
-    }
-
-    fn held(&self) -> MutexGuard<'_, HashMap<String, (usize, CancellationToken)>> {
-        self.held.lock().expect("no holder of this lock panics")
-    }
-
-    pub(super) fn hold(&self, main_dag: &str, agents: &[AgentAddr]) -> Held {
-        let mut held = self.held();
-        let (count, token) = held.entry(main_dag.to_owned()).or_insert_with(|| (0, CancellationToken::new()));
-        *count += 1;
-        if *count == 1 {
-            let (peers, main_dag, agents) = (Arc::clone(&self.peers), main_dag.to_owned(), agents.to_vec());
-            let token = token.clone();
-            self.tasks.spawn(Kind::helper("lease-keeper"), async move {
-                let key = PartKey::of(&main_dag);
-                let renewing = renew_all(&*peers, &key, &agents);
-                token.run_until_cancelled(renewing).await;
-            });
-        }
-        Held { keeper: self.clone(), main_dag: main_dag.to_owned() }
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut held = self.keeper.held();
-        let Some((count, token)) = held.get_mut(&self.main_dag) else { return };
-        *count -= 1;
-        if *count == 0 {
-            token.cancel();
-            held.remove(&self.main_dag);
-        }
-    }
-}
-
-async fn renew_all(peers: &dyn Peers, key: &PartKey, agents: &[AgentAddr]) {
-    loop {
-        tokio::time::sleep(RENEWAL).await;
-        for (agent, result) in each(agents, |agent| Box::pin(peers.renew(agent, key))).await {
-            if let Err(error) = result {
-                tracing::debug!(%agent, main_dag = key.main_dag, %error, "a lease was not renewed");
-            }
-        }
-    }
 }
 
 /// The same call to every agent at once; answers in the order of the agents.
@@ -248,6 +177,7 @@ fn present(ctx: &StepCtx, params: &Params) -> Vec<AgentAddr> {
 }
 
 const INFORM: &str = "handshake.inform";
+const WAIT: &str = "handshake.wait";
 
 /// `Inform all agents …`, once per agent: its part exists under its lock. PREPARE is keyed by this DAG's id.
 #[derive(Debug)]
@@ -354,15 +284,15 @@ impl Step for Advance {
             let gos = each(&agents, |agent| Box::pin(self.go(ctx, &params, agent))).await;
             let bad = told(ctx, gos, "was told to go");
             let is_committed = bad.len() < agents.len();
-            if bad.is_empty() || is_committed {
-                for (agent, error) in bad {
-                    let what = if is_unknown(&error) { "may not have been" } else { "was not" };
-                    ctx.warn(&format!("{agent} {what} told to go: {error}"));
-                }
-                // Who was told goes on; what the others lack is found by who waits for them.
-                return Outcome::done();
+            if !is_committed {
+                return Err(all_of(Code::SubDagsNotAdvanced, &bad));
             }
-            Err(all_of(Code::SubDagsNotAdvanced, &bad))
+            // Who was told goes on; what the others lack is found by who waits for them.
+            for (agent, error) in bad {
+                let what = if is_unknown(&error) { "may not have been" } else { "was not" };
+                ctx.warn(&format!("{agent} {what} told to go: {error}"));
+            }
+            Outcome::done()
         })
     }
 }
@@ -413,7 +343,7 @@ struct Wait(Ports);
 
 impl Step for Wait {
     fn spec(&self) -> StepSpec {
-        spec("handshake.wait", "CX", WAIT_LIMIT)
+        spec(WAIT, "CX", WAIT_LIMIT)
     }
 
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
@@ -472,9 +402,9 @@ impl Wait {
         match operation {
             Operation::Start => facts.process.is_some(),
             Operation::Stop { .. } => facts.process.is_none(),
-            // Nothing was done there: its servers are taken out of service by SQL, later.
-            Operation::Stand => false,
-            Operation::Deploy { .. }
+            // Of these nothing can be seen from here; a zone's servers are stopped by SQL, later.
+            Operation::Stand
+            | Operation::Deploy { .. }
             | Operation::Undeploy
             | Operation::StartFirst { .. }
             | Operation::UndoStart
@@ -490,9 +420,8 @@ impl Wait {
     }
 
     async fn look(&self, ctx: &StepCtx, since: EventId, wait: Duration) -> Result<PeerView> {
-        let (ports, key) = (&self.0, PartKey::of(&ctx.dag_ref));
-        let look = surely(ports.limits.silence, || ports.peers.watch(ctx.agent, &key, since, wait));
-        ctx.waiting(look).await.map_err(|error| lost(ports, ctx.agent, error))
+        let key = PartKey::of(&ctx.dag_ref);
+        ctx.waiting(remote::look(&self.0, ctx.agent, &key, since, wait)).await
     }
 }
 
@@ -517,7 +446,8 @@ pub(super) fn part_failed(agent: AgentAddr, view: &PeerView) -> Error {
 }
 
 /// `Inform all agents to end the task`: frees every lock this DAG holds on agents. Runs after success, failure and
-/// cancel alike. What it cannot end frees itself by its lease, and is named.
+/// cancel alike. What it cannot end frees itself by its lease, and is named; so does one that was lost and is at work:
+/// nobody has cancelled what it does.
 #[derive(Debug)]
 struct End(Ports);
 
@@ -532,18 +462,20 @@ impl Step for End {
             crash::point(Point::BeforePeer);
             let key = PartKey::of(&ctx.dag_ref);
             let present = present(ctx, &params);
-            let was_reached =
-                |agent: AgentAddr| ctx.inputs_of(INFORM).any(|known| known.agent == agent && known.is_done);
-            // Also the others: PREPARE may have reached them although its answer did not come back.
+            // Also those that were never reached: PREPARE may have been although its answer did not come back.
             let ends = each(&params.agents, |agent| {
-                let is_reached = present.contains(&agent) && was_reached(agent);
-                Box::pin(self.end(&key, agent, is_reached))
+                let is_reached = present.contains(&agent) && is_done(ctx, INFORM, agent);
+                Box::pin(self.end(ctx, &key, agent, is_reached))
             })
             .await;
             for (agent, result) in ends {
                 match result {
-                    Ok(true) => ctx.info(&format!("{agent} is released")),
-                    Ok(false) => ctx.info(&format!("{agent} holds nothing for this task")),
+                    Ok(Ended::Released) => ctx.info(&format!("{agent} is released")),
+                    Ok(Ended::HeldNothing) => ctx.info(&format!("{agent} holds nothing for this task")),
+                    Ok(Ended::AtWork) => ctx.warn(&format!(
+                        "{agent} still does its part; it frees itself within {} s of the end of it",
+                        LEASE.as_secs()
+                    )),
                     Err(error) => {
                         let lease = LEASE.as_secs();
                         ctx.warn(&format!(
@@ -566,13 +498,34 @@ impl Step for End {
     }
 }
 
+/// How a part was found at the end.
+enum Ended {
+    Released,
+    HeldNothing,
+    AtWork,
+}
+
+fn is_done(ctx: &StepCtx, step: &str, agent: AgentAddr) -> bool {
+    ctx.inputs_of(step).any(|known| known.agent == agent && known.is_done)
+}
+
 impl End {
     /// One that was not reached before is not waited for again.
-    async fn end(&self, key: &PartKey, agent: AgentAddr, is_reached: bool) -> Result<bool> {
+    async fn end(&self, ctx: &StepCtx, key: &PartKey, agent: AgentAddr, is_reached: bool) -> Result<Ended> {
         let peers = &self.0.peers;
-        if is_reached {
-            return surely(END_LIMIT, || peers.end(agent, key, RELEASER)).await;
+        if !ctx.is_cancelled && !is_done(ctx, WAIT, agent) && self.is_at_work(key, agent).await {
+            return Ok(Ended::AtWork);
         }
-        peers.end(agent, key, RELEASER).await
+        let was_there = if is_reached {
+            surely(END_LIMIT, || peers.end(agent, key, RELEASER)).await?
+        } else {
+            peers.end(agent, key, RELEASER).await?
+        };
+        Ok(if was_there { Ended::Released } else { Ended::HeldNothing })
+    }
+
+    async fn is_at_work(&self, key: &PartKey, agent: AgentAddr) -> bool {
+        let look = self.0.peers.watch(agent, key, EventId(0), Duration::ZERO).await;
+        look.is_ok_and(|view| view.progressed == Progressed::Running)
     }
 }

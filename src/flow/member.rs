@@ -216,7 +216,7 @@ struct Joined {
 async fn tell_join(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let JoinMaster { zone, master, password, .. } = ctx.params()?;
     let state = ports.ledger.state();
-    if state.identity == Identity::Follower && state.members.master().is_some_and(|m| m.agent == master) {
+    if state.identity == Identity::Follower && state.members.is_master(master) {
         ctx.info(&format!("already a follower of {master}"));
         return Outcome::with(Joined { members: state.members.clone() });
     }

@@ -13,6 +13,7 @@ pub mod bootstrap;
 pub mod catalog;
 pub mod handshake;
 pub mod init;
+pub mod keeper;
 pub mod local;
 pub mod member;
 mod part;

@@ -200,15 +200,10 @@ impl Participant {
             snapshot.sub_tasks().find(|(_, sub)| sub.state.is_active() || sub.state == SubTaskState::Waiting);
         let failed = || snapshot.sub_tasks().find(|(_, sub)| sub.state == SubTaskState::Failed);
         if let Some((at, sub)) = current.or_else(failed) {
-            let node = snapshot.definition_of(at.node);
-            let said = known.logs.iter().rev().find(|line| line.sub_task == sub.id);
-            held.doing =
-                said.map_or_else(|| node.name.clone(), |line| format!("{}: {}", node.name, line.text));
-            let limit = Duration::from_secs(node.deadline_secs);
-            held.until = sub
-                .started_at
-                .filter(|_| sub.state.is_active())
-                .and_then(|began| began.checked_add(limit).ok());
+            let node = &snapshot.definition_of(at.node).name;
+            let said = known.last_line(sub.id);
+            held.doing = said.map_or_else(|| node.clone(), |line| format!("{node}: {line}"));
+            held.until = snapshot.gives_up_at(at);
         }
         held
     }

@@ -24,6 +24,15 @@ pub trait Progress: Send + Sync {
     fn warn(&self, text: &str);
 }
 
+/// For work whose progress nobody follows.
+#[derive(Clone, Copy, Debug)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn info(&self, _: &str) {}
+    fn warn(&self, _: &str) {}
+}
+
 /// The database process of this home.
 ///
 /// Laws: `find` sees the process wherever it came from, and nothing that is not ours. No method signals a
@@ -179,7 +188,8 @@ pub trait Sealer: Send + Sync + Debug {
 }
 
 /// A statement about the whole cluster, for whichever server answers. Each looks first whether its goal is true already, and
-/// again when the answer to a change was lost; so each may be repeated, and sent to another agent's server.
+/// again when the answer to a change was lost; so each may be repeated, and sent to another agent's server. A look takes
+/// seconds at most, whatever the limit of the act: a server that cannot answer it changes nothing long after it was asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "act")]
 pub enum SqlAct {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::catalog::Ports;
 use super::handshake::{copy_lines, look_of, part_failed};
 use super::participant::RELEASER;
-use super::peers::{Operation, PartKey, Prepare, Progressed, is_unknown, surely};
+use super::peers::{Operation, PartKey, PeerView, Prepare, Progressed, is_unknown, surely};
 use super::ports::Progress;
 use crate::crash::{self, Point};
 use crate::engine::StepCtx;
@@ -54,8 +54,7 @@ async fn follow(ports: &Ports, ctx: &StepCtx, agent: AgentAddr, key: &PartKey) -
     let mut since = EventId(0);
     loop {
         let wait = if since == EventId(0) { Duration::ZERO } else { look_of(ports) };
-        let view = surely(ports.limits.silence, || ports.peers.watch(agent, key, since, wait)).await;
-        let view = view.map_err(|error| lost(ports, agent, error))?;
+        let view = look(ports, agent, key, since, wait).await?;
         copy_lines(ctx, agent, &view);
         since = view.version.max(since);
         match view.progressed {
@@ -68,6 +67,21 @@ async fn follow(ports: &Ports, ctx: &StepCtx, agent: AgentAddr, key: &PartKey) -
             }
         }
     }
+}
+
+/// One look at a part, repeated until it is answered or the limit of silence is over.
+///
+/// # Errors
+/// As [`lost`] has it.
+pub(super) async fn look(
+    ports: &Ports,
+    agent: AgentAddr,
+    key: &PartKey,
+    since: EventId,
+    wait: Duration,
+) -> Result<PeerView> {
+    let looked = surely(ports.limits.silence, || ports.peers.watch(agent, key, since, wait)).await;
+    looked.map_err(|error| lost(ports, agent, error))
 }
 
 /// Not known is not failed: what the agent does goes on, and its own record tells.

@@ -18,7 +18,8 @@ use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec};
 use crate::error::{Code, Error, Result};
 use crate::model::{Diagnosis, Exit, Finding, Launch, Password, ServerProcess, StopHow, StopReport};
 
-/// How long a started server's own answers are looked at before the process itself has to be right.
+/// Between two looks whether a server that listens serves: the first pause and the longest.
+const SERVING_SOON: Duration = Duration::from_millis(10);
 const SERVING_LOOK: Duration = Duration::from_millis(500);
 
 /// What a login is given to succeed once the server listens (measured: the first one takes 60 ms).
@@ -264,6 +265,7 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()
         // A member replays its log before it serves.
         EngineKind::Observer => ports.limits.start,
     };
+    let mut pause = SERVING_SOON;
     let served = async {
         loop {
             let password = ports.ledger.root_password();
@@ -277,7 +279,8 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()
                 Err(error) => tracing::debug!(%error, "not serving yet"),
             }
             // The server announces this step nowhere; it follows the listening within a moment.
-            tokio::time::sleep(SERVING_LOOK).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(SERVING_LOOK);
         }
     };
     let served = async {

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 
 use super::catalog::Ports;
 use super::handshake::Params;
@@ -23,6 +25,9 @@ pub(super) fn register(registry: &mut Registry, ports: &Ports) {
 
 /// For one statement that should be instant, and for its way to another agent.
 const INSTANT: Duration = Duration::from_secs(10);
+
+/// For a look at whether a server answers for the cluster.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Between two rounds of asking every server.
 const ROUND: Duration = Duration::from_millis(300);
@@ -72,54 +77,92 @@ async fn one_round(
     progress: &dyn Progress,
 ) -> Result<SqlAnswer> {
     let password = ports.ledger.root_password();
-    let mut said = Vec::new();
-    match ports.cluster.act(&password, act, limit, progress).await {
-        Err(error) if error.code != Code::MysqlError => said.push(format!("{}: {error}", ports.own)),
+    let own = match ports.cluster.act(&password, act, limit, progress).await {
+        Err(error) if error.code != Code::MysqlError => format!("{}: {error}", ports.own),
         known => return known,
+    };
+    let useless = |why: &str| Error::new(Code::DatabaseUseless, format!("{own}; {why}"));
+    // Each of the others may be as sick as our own: a change goes through one that has just answered a look.
+    let look = limit.min(LOOK);
+    let looked = first(elsewhere(ports, look), look).await;
+    let (speaker, view) = looked.map_err(|error| useless(error.text()))?;
+    if *act == SqlAct::View {
+        return Ok(SqlAnswer::View(Box::new(view)));
     }
-    let state = ports.ledger.state();
-    for member in state.members.iter().filter(|member| member.agent != ports.own) {
-        match ports.peers.sql(member.agent, act, limit).await {
-            Err(error) if error.code != Code::MysqlError => said.push(format!("{}: {error}", member.agent)),
-            known => return known,
-        }
+    match ports.peers.sql(speaker, act, limit).await {
+        Err(error) if error.code != Code::MysqlError => Err(useless(&format!("{speaker}: {error}"))),
+        known => known,
     }
-    Err(Error::new(Code::DatabaseUseless, said.join("; ")))
 }
 
-/// The cluster in its own eyes, by one look: our own server is asked first, and all others at once when it does not answer.
+type Looking<'a> = BoxFuture<'a, Result<(AgentAddr, ClusterView)>>;
+
+/// A look through one agent's server.
+fn look_through(ports: &Ports, agent: AgentAddr, limit: Duration) -> Looking<'_> {
+    Box::pin(async move { Ok((agent, view_in(ports.peers.sql(agent, &SqlAct::View, limit).await?)?)) })
+}
+
+/// Looks through every other member's server.
+fn elsewhere(ports: &Ports, limit: Duration) -> FuturesUnordered<Looking<'_>> {
+    let agents = ports.ledger.state().members.agents();
+    let others = agents.into_iter().filter(|agent| *agent != ports.own);
+    others.map(|agent| look_through(ports, agent, limit)).collect()
+}
+
+/// # Errors
+/// What each of them said; that there was nobody to ask; that nobody answered in time.
+async fn first(
+    mut looks: FuturesUnordered<Looking<'_>>,
+    limit: Duration,
+) -> Result<(AgentAddr, ClusterView)> {
+    let mut said = Vec::new();
+    let answered = tokio::time::timeout(limit, async {
+        while let Some(look) = looks.next().await {
+            match look {
+                Ok(seen) => return Some(seen),
+                Err(error) => said.push(error.text().to_owned()),
+            }
+        }
+        None
+    });
+    if let Ok(Some(seen)) = answered.await {
+        return Ok(seen);
+    }
+    let said = if said.is_empty() { "no other server answers".to_owned() } else { said.join("; ") };
+    Err(Error::new(Code::DatabaseUseless, said))
+}
+
+fn view_in(answer: SqlAnswer) -> Result<ClusterView> {
+    match answer {
+        SqlAnswer::View(view) => Ok(*view),
+        SqlAnswer::Done | SqlAnswer::Members(_) => {
+            Err(Error::unexpected("a view was asked for and not given"))
+        }
+    }
+}
+
+/// The cluster in its own eyes, by one look, whoever answers it: our own server is asked first; all others at once when it
+/// fails, or takes a third of the time.
 ///
 /// # Errors
 /// That nobody answers now.
 pub async fn glance(ports: &Ports, limit: Duration, progress: &dyn Progress) -> Result<ClusterView> {
     let password = ports.ledger.root_password();
-    let own = tokio::time::timeout(limit, ports.cluster.act(&password, &SqlAct::View, limit, progress)).await;
-    if let Ok(Ok(SqlAnswer::View(view))) = own {
-        return Ok(*view);
+    let head_start = limit / 3;
+    let mut own: Looking<'_> = Box::pin(async {
+        let answer = ports.cluster.act(&password, &SqlAct::View, limit, progress).await?;
+        Ok((ports.own, view_in(answer)?))
+    });
+    let early = tokio::time::timeout(head_start, &mut own).await;
+    if let Ok(Ok((_, view))) = early {
+        return Ok(view);
     }
-    let state = ports.ledger.state();
-    let others = state.members.iter().filter(|member| member.agent != ports.own);
-    let asked: Vec<_> = others
-        .map(|member| {
-            Box::pin(async move {
-                match ports.peers.sql(member.agent, &SqlAct::View, limit).await? {
-                    SqlAnswer::View(view) => Ok(*view),
-                    SqlAnswer::Done | SqlAnswer::Members(_) => {
-                        Err(Error::unexpected("a view was asked for and not given"))
-                    }
-                }
-            })
-        })
-        .collect();
-    let nobody = || Error::new(Code::DatabaseUseless, "no server answers for the cluster");
-    if asked.is_empty() {
-        return Err(nobody());
+    let left = limit - head_start;
+    let looks = elsewhere(ports, left);
+    if early.is_err() {
+        looks.push(own);
     }
-    match tokio::time::timeout(limit, futures_util::future::select_ok(asked)).await {
-        Ok(Ok((view, _))) => Ok(view),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(nobody()),
-    }
+    first(looks, left).await.map(|(_, view)| view)
 }
 
 /// The cluster in its own eyes.
@@ -127,12 +170,7 @@ pub async fn glance(ports: &Ports, limit: Duration, progress: &dyn Progress) -> 
 /// # Errors
 /// As [`anywhere`].
 pub async fn view(ports: &Ports, limit: Duration, progress: &dyn Progress) -> Result<ClusterView> {
-    match anywhere(ports, &SqlAct::View, limit, progress).await? {
-        SqlAnswer::View(view) => Ok(*view),
-        SqlAnswer::Done | SqlAnswer::Members(_) => {
-            Err(Error::unexpected("a view was asked for and not given"))
-        }
-    }
+    view_in(anywhere(ports, &SqlAct::View, limit, progress).await?)
 }
 
 /// The servers of these agents.

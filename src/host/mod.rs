@@ -18,4 +18,5 @@ pub mod lock;
 pub mod memory;
 pub mod net;
 pub mod ports;
+mod sock_diag;
 pub mod unit;

@@ -8,8 +8,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-use procfs::net::{TcpNetEntry, TcpState};
+use procfs::net::TcpState;
 use procfs::process::{FDTarget, Process};
+
+use super::sock_diag::{self, Listening};
 
 #[cfg(test)]
 #[path = "../../tests/rig/ports.rs"]
@@ -46,19 +48,19 @@ impl std::fmt::Display for Listener {
 
 /// Listening sockets on `port`, whatever their address.
 pub fn listeners(port: u16) -> Vec<Listener> {
-    let entries: Vec<_> = listening().into_iter().filter(|e| e.local_address.port() == port).collect();
+    let entries: Vec<_> = listening().into_iter().filter(|e| e.address.port() == port).collect();
     if entries.is_empty() {
         return Vec::new();
     }
     let owners = owners_of(&entries.iter().map(|e| e.inode).collect::<Vec<_>>());
     let owner = |inode| owners.iter().find(|(of, _)| *of == inode).map(|(_, owner)| owner.clone());
-    entries.iter().map(|e| Listener { address: e.local_address, uid: e.uid, owner: owner(e.inode) }).collect()
+    entries.iter().map(|e| Listener { address: e.address, uid: e.uid, owner: owner(e.inode) }).collect()
 }
 
 /// Whether the process `pid` listens on `port`. False also where its descriptors cannot be read.
 pub fn is_listening(pid: i32, port: u16) -> bool {
     let inodes: Vec<_> =
-        listening().into_iter().filter(|e| e.local_address.port() == port).map(|e| e.inode).collect();
+        listening().into_iter().filter(|e| e.address.port() == port).map(|e| e.inode).collect();
     !inodes.is_empty()
         && Process::new(pid).is_ok_and(|process| sockets(&process).any(|inode| inodes.contains(&inode)))
 }
@@ -70,7 +72,7 @@ pub fn listened_by(pid: i32) -> Vec<u16> {
     let mut ports: Vec<_> = listening()
         .into_iter()
         .filter(|entry| inodes.contains(&entry.inode))
-        .map(|entry| entry.local_address.port())
+        .map(|entry| entry.address.port())
         .collect();
     ports.sort_unstable();
     ports.dedup();
@@ -89,11 +91,19 @@ pub fn why_not_bindable(port: u16) -> Option<std::io::Error> {
     v4.or_else(v6)
 }
 
-fn listening() -> Vec<TcpNetEntry> {
+/// A kernel without the faster service, or a sandbox that forbids it, still has the table.
+fn listening() -> Vec<Listening> {
+    sock_diag::listening().unwrap_or_else(|error| {
+        tracing::debug!(%error, "no sock_diag: reading /proc/net/tcp");
+        table()
+    })
+}
+
+fn table() -> Vec<Listening> {
     let mut entries = procfs::net::tcp().unwrap_or_default();
     entries.extend(procfs::net::tcp6().unwrap_or_default());
-    entries.retain(|e| e.state == TcpState::Listen);
-    entries
+    let listening = entries.into_iter().filter(|entry| entry.state == TcpState::Listen);
+    listening.map(|e| Listening { address: e.local_address, uid: e.uid, inode: e.inode }).collect()
 }
 
 fn owners_of(inodes: &[u64]) -> Vec<(u64, Owner)> {
@@ -143,6 +153,18 @@ mod tests {
         assert!(listened_by(std::process::id().cast_signed()).contains(&port));
         assert!(listened_by(i32::MAX).is_empty());
         assert!(why_not_bindable(port).is_some());
+    }
+
+    #[test]
+    fn both_ways_to_ask_give_the_same() {
+        let sockets = [TcpListener::bind("127.0.0.1:0"), TcpListener::bind("[::1]:0")];
+        for socket in sockets.iter().flatten() {
+            let address = socket.local_addr().unwrap();
+            let of = |listening: Vec<Listening>| listening.into_iter().find(|e| e.address == address);
+            let fast = of(sock_diag::listening().unwrap());
+            assert!(fast.is_some());
+            assert_eq!(fast, of(table()));
+        }
     }
 
     #[test]

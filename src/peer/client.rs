@@ -51,6 +51,17 @@ pub struct Forwarded {
     pub body: Bytes,
 }
 
+/// What goes over the wire to another agent.
+struct Message<'a> {
+    method: Method,
+    /// Path and query.
+    target: &'a str,
+    actor: &'a str,
+    body: &'a [u8],
+    headers: &'a [(String, String)],
+    limit: Duration,
+}
+
 /// A session with its next counter.
 #[derive(Debug)]
 struct Line {
@@ -130,7 +141,8 @@ impl Client {
             .map_err(|e| Error::unexpected(e.to_string()))?;
         let request = self.inner.http.post(format!("http://{agent}{HELLO_TARGET}")).json(&begun.hello);
         let response = request.timeout(limit).send().await.map_err(|e| unknown(agent, &e))?;
-        let answer: HelloAnswer = serde_json::from_value(envelope(agent, response).await?).map_err(|_| {
+        let answer = envelope(agent, response).await.map_err(clocks_differ)?;
+        let answer: HelloAnswer = serde_json::from_value(answer).map_err(|_| {
             Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is no agent of ours"))
         })?;
         let session = begun.finish(&answer, &key).map_err(|_| {
@@ -157,8 +169,15 @@ impl Client {
     pub async fn ask(&self, agent: AgentAddr, ask: &Ask, limit: Duration) -> Result<Value> {
         let plain = serde_json::to_vec(ask)
             .map_err(|e| Error::unexpected("a message cannot be written").with_source(e))?;
-        let (line, counter, response) =
-            self.send(agent, &Method::POST, PEER_TARGET, "", &plain, &[], limit).await?;
+        let message = Message {
+            method: Method::POST,
+            target: PEER_TARGET,
+            actor: "",
+            body: &plain,
+            headers: &[],
+            limit,
+        };
+        let (line, counter, response) = self.send(agent, &message).await?;
         let sealed = response.bytes().await.map_err(|e| unknown(agent, &e))?;
         let opened = line.session.open(counter, "", &sealed);
         let opened = opened.ok_or_else(|| {
@@ -178,16 +197,9 @@ impl Client {
     pub async fn forward(&self, agent: AgentAddr, request: &Forward) -> Result<Forwarded> {
         let method: Method =
             request.method.parse().map_err(|_| Error::unexpected("a method that is none"))?;
-        let sent = self.send(
-            agent,
-            &method,
-            &request.target,
-            &request.actor,
-            &request.body,
-            &request.headers,
-            request.limit,
-        );
-        let (_, _, response) = sent.await?;
+        let Forward { target, actor, body, headers, limit, .. } = request;
+        let message = Message { method, target, actor, body, headers, limit: *limit };
+        let (_, _, response) = self.send(agent, &message).await?;
         let status = response.status().as_u16();
         let content_type =
             response.headers().get(reqwest::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
@@ -197,23 +209,12 @@ impl Client {
     }
 
     /// Seals and sends, once more in a new session when the other side has forgotten ours.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a request")]
-    async fn send(
-        &self,
-        agent: AgentAddr,
-        method: &Method,
-        target: &str,
-        actor: &str,
-        body: &[u8],
-        headers: &[(String, String)],
-        limit: Duration,
-    ) -> Result<(Arc<Line>, u64, Response)> {
+    async fn send(&self, agent: AgentAddr, message: &Message<'_>) -> Result<(Arc<Line>, u64, Response)> {
         for _ in 0..2 {
-            let line = self.line(agent, limit).await?;
+            let line = self.line(agent, message.limit).await?;
             let counter = line.next.fetch_add(1, Ordering::Relaxed);
-            let request = self.sealed(agent, &line, counter, method, target, actor, body)?;
-            let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
-            let response = request.timeout(limit).send().await.map_err(|e| unknown(agent, &e))?;
+            let request = self.sealed(agent, &line, counter, message)?.timeout(message.limit);
+            let response = request.send().await.map_err(|e| unknown(agent, &e))?;
             if response.headers().get(PEER_HEADER).is_some_and(|said| said == PeerMark::UNKNOWN_SESSION) {
                 self.hang_up(agent, &line);
                 continue;
@@ -226,26 +227,24 @@ impl Client {
         ))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a request")]
     fn sealed(
         &self,
         agent: AgentAddr,
         line: &Line,
         counter: u64,
-        method: &Method,
-        target: &str,
-        actor: &str,
-        body: &[u8],
+        message: &Message<'_>,
     ) -> Result<reqwest::RequestBuilder> {
+        let Message { method, target, actor, body, headers, .. } = message;
         let about = PeerMark::about(method.as_str(), target, actor);
         let seal = line.session.seal(counter, &about, body).map_err(|e| Error::unexpected(e.to_string()))?;
         let mark = PeerMark {
             from: self.inner.own,
             session: line.session.name.clone(),
             counter,
-            actor: actor.to_owned(),
+            actor: (*actor).to_owned(),
         };
         let request = self.inner.http.request(method.clone(), format!("http://{agent}{target}"));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         Ok(request.header(PEER_HEADER, mark.to_text()).body(STANDARD.encode(seal)))
     }
 }
@@ -302,10 +301,20 @@ pub(super) async fn envelope(agent: AgentAddr, response: Response) -> Result<Val
     match envelope.error {
         Some(error) => {
             let text = format!("{agent} refused: {} [{}]", error.message, error.err_code);
-            Err(Error::new(Code::RpcRequestError, text))
+            let said = serde_json::json!({ "errCode": error.err_code });
+            Err(Error::new(Code::RpcRequestError, text).with_data(said))
         }
         None => Ok(envelope.data.unwrap_or(Value::Null)),
     }
+}
+
+/// A member that cannot be spoken to as long as its clock is wrong is not reached; it has refused nothing.
+fn clocks_differ(error: Error) -> Error {
+    let said = error.data().and_then(|data| data["errCode"].as_str());
+    if said != Some(Code::AuthExpired.name()) {
+        return error;
+    }
+    Error::new(Code::RpcRequestFailed, error.text().to_owned())
 }
 
 /// Not known what became of it.

@@ -10,7 +10,7 @@ use crate::cluster::Members;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::{Gate, Stranger};
 use crate::model::{AgentAddr, Member, Password};
-use crate::secure::{BodyKey, PublicKey, SealedRequest, seal_agent_request};
+use crate::secure::{AGENT_HEADER, BodyKey, PublicKey, SealedRequest, seal_request};
 use crate::wire::{Info, Secret};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -57,7 +57,8 @@ impl Gate for Client {
             let keys = BodyKey::generate().map_err(|e| broken(&e))?;
             let body = json!({ "member": own, "isTrial": is_trial }).to_string();
             let ts = self.clock().now_secs() + HEADER_LIFETIME_SECS;
-            let sealed = seal_agent_request(&key, password, ts, JOIN_TARGET, &keys, Some(body.as_bytes()));
+            let sealed =
+                seal_request(AGENT_HEADER, &key, password, ts, JOIN_TARGET, &keys, Some(body.as_bytes()));
             let SealedRequest { header_name, header_value, body } = sealed.map_err(|e| broken(&e))?;
             let request =
                 self.http().post(format!("http://{master}{JOIN_TARGET}")).header(header_name, header_value);

@@ -23,7 +23,7 @@ use super::record::Record;
 use super::{log, preflight, ready, spawn, stop};
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
-use crate::flow::ports::{Process, Progress};
+use crate::flow::ports::{Process, Progress, Silent};
 use crate::model::{Diagnosis, Exit, Finding, Launch, ServerProcess, StopHow, StopReport, Timestamp};
 use crate::tasks::{Kind, Tasks};
 
@@ -144,7 +144,7 @@ impl Shared {
         let (shared, life) = (Arc::clone(self), life.clone());
         self.tasks.spawn(Kind::helper("first-start"), async move {
             let options = Options::new();
-            if ready::wait(&shared, &life, &options, &ready::Silent).await == ready::Outcome::Listening
+            if ready::wait(&shared, &life, &options, &Silent).await == ready::Outcome::Listening
                 && let Err(error) = shared.end_first_start(&life).await
             {
                 tracing::error!(error = %error.chain(), "the first start is over and cannot be recorded as such");

@@ -29,8 +29,10 @@ use crate::host::ports;
 use crate::model::Exit;
 use crate::tasks::Tasks;
 
-/// Survives a lost event; and the only rhythm where there is none (a TCP port opens without one).
+/// The longest pause: survives a lost event.
 const FALLBACK: Duration = Duration::from_secs(1);
+/// A TCP port opens without an event. The pauses grow with the time waited, so that little is lost of it: at most this part.
+const PART_LOST: u32 = 8;
 /// A socket is bound before it listens, by microseconds.
 const SOON: Duration = Duration::from_millis(2);
 /// How often the waiting person is told how far it has come.
@@ -41,14 +43,6 @@ const TELL_SECS: u64 = 10;
 pub(super) enum Outcome {
     Listening,
     Ended(Exit),
-}
-
-/// For waits that nobody follows.
-pub(super) struct Silent;
-
-impl Progress for Silent {
-    fn info(&self, _text: &str) {}
-    fn warn(&self, _text: &str) {}
 }
 
 /// Returns when the process listens or has ended.
@@ -62,7 +56,7 @@ pub(super) async fn wait(
     // Without events (the kernel's number of them is exhausted) the fallback does it.
     let events = Events::new(&shared.instance.home().join("run")).ok();
     let (watch, mut told) = (Stopwatch::start(), 0);
-    let mut pause = SOON;
+    let mut woken_at = watch.elapsed();
     loop {
         if let Some(exit) = life.exit() {
             return Outcome::Ended(exit);
@@ -75,10 +69,11 @@ pub(super) async fn wait(
             told = waited / TELL_SECS;
             tell(shared, waited, progress).await;
         }
+        let pause = ((watch.elapsed() - woken_at) / PART_LOST).clamp(SOON, FALLBACK);
         tokio::select! {
             exit = life.exited() => return Outcome::Ended(exit),
-            () = next(events.as_ref()) => pause = SOON,
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(FALLBACK),
+            () = next(events.as_ref()) => woken_at = watch.elapsed(),
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

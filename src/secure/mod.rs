@@ -40,5 +40,5 @@ pub use peer::{
 pub use public::{PublicKey, PublicKeyError};
 pub use refusal::{body_refusal, refusal};
 pub use replay::Seen;
-pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_agent_request, seal_request};
+pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_request};
 pub use vault::{Vault, VaultError};

@@ -22,8 +22,8 @@ use zeroize::Zeroizing;
 
 use crate::model::AgentAddr;
 
-/// The header of a request that comes from an agent: session and counter.
-pub const PEER_HEADER: &str = "X-Obpilot-Peer";
+/// The header of a request that comes from an agent: session and counter. (In lower case, as header names are compared.)
+pub const PEER_HEADER: &str = "x-obpilot-peer";
 
 /// So many of the newest counters of a session are told apart; older ones are refused.
 const WINDOW: u64 = 1_024;
@@ -123,12 +123,15 @@ impl Hello {
         format!("obpilot peer hello\n{from}\n{to}\n{at}\n{ephemeral}")
     }
 
-    /// Whether it was made by the holder of this key, for us, now.
-    pub fn is_from(&self, public_key: &str, own: AgentAddr, now: i64) -> bool {
+    /// Whether it was made by the holder of this key, for us.
+    pub fn is_from(&self, public_key: &str, own: AgentAddr) -> bool {
         let text = Self::signed_text(self.from, self.to, self.at, &self.ephemeral);
-        self.to == own
-            && self.at.abs_diff(now) <= Self::LIFETIME_SECS.unsigned_abs()
-            && is_signed(public_key, &text, &self.signature)
+        self.to == own && is_signed(public_key, &text, &self.signature)
+    }
+
+    /// Whether it was made now, as far as two clocks agree on that.
+    pub fn is_fresh(&self, now: i64) -> bool {
+        self.at.abs_diff(now) <= Self::LIFETIME_SECS.unsigned_abs()
     }
 }
 
@@ -165,7 +168,7 @@ pub fn begin(identity: &PeerIdentity, from: AgentAddr, to: AgentAddr, now: i64) 
     Ok(Begun { secret, hello: Hello { from, to, at: now, ephemeral, signature } })
 }
 
-/// Answers one that was judged by [`Hello::is_from`].
+/// Answers one that was judged by [`Hello::is_from`] and [`Hello::is_fresh`].
 ///
 /// # Errors
 /// When its half is no key.
@@ -316,7 +319,7 @@ mod tests {
     fn sessions() -> (Session, Session) {
         let (a, b) = pair();
         let begun = begin(&a, addr(1), addr(2), 1_000).unwrap();
-        assert!(begun.hello.is_from(&a.public_on_wire(), addr(2), 1_010));
+        assert!(begun.hello.is_from(&a.public_on_wire(), addr(2)));
         let (said, of_b) = answer(&b, &begun.hello, "s1".to_owned()).unwrap();
         (begun.finish(&said, &b.public_on_wire()).unwrap(), of_b)
     }
@@ -347,17 +350,17 @@ mod tests {
         let (a, b) = pair();
         let hello = begin(&a, addr(1), addr(2), 1_000).unwrap().hello;
         let key = a.public_on_wire();
-        assert!(hello.is_from(&key, addr(2), 1_000 + Hello::LIFETIME_SECS));
-        assert!(!hello.is_from(&key, addr(2), 1_001 + Hello::LIFETIME_SECS));
-        assert!(!hello.is_from(&key, addr(3), 1_000));
-        assert!(!hello.is_from(&b.public_on_wire(), addr(2), 1_000));
-        assert!(!hello.is_from("", addr(2), 1_000) && !hello.is_from("!", addr(2), 1_000));
+        assert!(hello.is_fresh(1_000 + Hello::LIFETIME_SECS) && hello.is_fresh(1_000 - Hello::LIFETIME_SECS));
+        assert!(!hello.is_fresh(1_001 + Hello::LIFETIME_SECS) && !hello.is_fresh(999 - Hello::LIFETIME_SECS));
+        assert!(hello.is_from(&key, addr(2)) && !hello.is_from(&key, addr(3)));
+        assert!(!hello.is_from(&b.public_on_wire(), addr(2)));
+        assert!(!hello.is_from("", addr(2)) && !hello.is_from("!", addr(2)));
         for changed in [
             Hello { from: addr(9), ..hello.clone() },
             Hello { at: 1_001, ..hello.clone() },
             Hello { ephemeral: fresh().unwrap().1, ..hello },
         ] {
-            assert!(!changed.is_from(&key, addr(2), 1_000));
+            assert!(!changed.is_from(&key, addr(2)));
         }
     }
 

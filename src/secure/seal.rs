@@ -36,37 +36,12 @@ struct Header<'a> {
     keys: String,
 }
 
-/// Seals a request for one receiver and one target (path and query exactly as they will be sent), in the name of `root@sys`.
+/// Seals a request for one receiver and one target (path and query exactly as they will be sent), in the name of `root@sys`
+/// ([`DATABASE_HEADER`]) or with the agent password ([`AGENT_HEADER`]).
 ///
 /// # Errors
 /// When the key is unusable.
 pub fn seal_request(
-    key: &PublicKey,
-    password: &Password,
-    ts: i64,
-    target: &str,
-    keys: &BodyKey,
-    body: Option<&[u8]>,
-) -> Result<SealedRequest, SealError> {
-    seal(DATABASE_HEADER, key, password, ts, target, keys, body)
-}
-
-/// The same with the agent password.
-///
-/// # Errors
-/// When the key is unusable.
-pub fn seal_agent_request(
-    key: &PublicKey,
-    password: &Password,
-    ts: i64,
-    target: &str,
-    keys: &BodyKey,
-    body: Option<&[u8]>,
-) -> Result<SealedRequest, SealError> {
-    seal(AGENT_HEADER, key, password, ts, target, keys, body)
-}
-
-fn seal(
     header_name: &'static str,
     key: &PublicKey,
     password: &Password,

@@ -449,7 +449,7 @@ proptest! {
         let key = own_key();
         let public = PublicKey::from_wire(key.public_on_wire()).unwrap();
         let keys = BodyKey::generate().unwrap();
-        let sealed = seal_request(&public, &Password::new(password.clone()), 77, &target, &keys, body.as_deref()).unwrap();
+        let sealed = seal_request(DATABASE_HEADER, &public, &Password::new(password.clone()), 77, &target, &keys, body.as_deref()).unwrap();
         let opened = Opened::open(&key, &sealed.header_value).unwrap();
         prop_assert_eq!(opened.auth.expose(), password);
         prop_assert_eq!(opened.ts, Some(77));

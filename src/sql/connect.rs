@@ -6,6 +6,7 @@ use std::time::Duration;
 use mysql_async::{Conn, OptsBuilder};
 
 use crate::error::{Code, Error, Result};
+use crate::flow::ports::Login;
 use crate::model::Password;
 
 /// From the first packet to the end of the handshake. A stopped process accepts TCP and never greets.
@@ -58,6 +59,18 @@ pub(super) async fn login(endpoint: Endpoint, password: &Password) -> std::resul
 /// The same, with refusals as errors with codes.
 pub(super) async fn connect(endpoint: Endpoint, password: &Password) -> Result<Conn> {
     login(endpoint, password).await.map_err(|why| not_let_in(endpoint, &why))
+}
+
+/// What a login tells of its password.
+pub(super) async fn outcome_of(tried: std::result::Result<Conn, NoLogin>) -> Login {
+    match tried {
+        Ok(connection) => {
+            bye(connection).await;
+            Login::Accepted
+        }
+        Err(NoLogin::Refused) => Login::Refused,
+        Err(NoLogin::NoAnswer(_)) => Login::NoAnswer,
+    }
 }
 
 pub(super) fn not_let_in(endpoint: Endpoint, why: &NoLogin) -> Error {

@@ -10,6 +10,8 @@
 //! talk to agents).
 
 mod connect;
+mod freeze;
+mod line;
 mod members;
 mod observer;
 mod quote;

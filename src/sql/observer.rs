@@ -9,18 +9,21 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
+use mysql_async::prelude::{FromRow, Queryable};
 
-use super::connect::{Endpoint, NoLogin, STATEMENT_LIMIT, bye, limited, login, not_let_in, useless};
+use super::connect::{
+    Endpoint, NoLogin, STATEMENT_LIMIT, bye, limited, login, not_let_in, outcome_of, useless,
+};
+use super::line::{Line, change};
 use super::quote::literal;
 use super::{members, view};
-use crate::crash::{self, Point};
 use crate::error::{Code, Error, Result};
 use crate::flow::ports::{ClusterSql, Handed, Login, ObSql, Progress, SqlAct, SqlAnswer};
 use crate::model::{Password, ServerAddr, ZoneName};
 
-/// The database announces a checkpoint nowhere: it has to be read.
-const CHECKPOINT_LOOK: Duration = Duration::from_millis(500);
+/// For a look before a change. A server that lets in and has no leader answers none: then another one is asked, and nothing
+/// is changed by it long after somebody wanted it.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// A young cluster may refuse for a moment what it takes then.
 const SOON: Duration = Duration::from_millis(500);
@@ -65,12 +68,10 @@ impl ObserverSql {
         Endpoint { ip: self.ip, port: (self.own)().sql_port }
     }
 
-    async fn first_column(&self, password: &Password, what: &str, sql: &str) -> Result<Option<String>> {
+    async fn connect(&self, password: &Password) -> Result<Line> {
         let endpoint = self.endpoint();
-        let mut connection = connect(endpoint, password).await?;
-        let value = limited(endpoint, what, STATEMENT_LIMIT, connection.query_first::<String, _>(sql)).await;
-        bye(connection).await;
-        value
+        let connection = let_in(endpoint, password).await.map_err(|why| not_let_in(endpoint, &why))?;
+        Ok(Line { endpoint, connection })
     }
 }
 
@@ -97,10 +98,6 @@ async fn has_built_in_root(endpoint: Endpoint) -> bool {
     answer.is_err()
 }
 
-async fn connect(endpoint: Endpoint, password: &Password) -> Result<Conn> {
-    let_in(endpoint, password).await.map_err(|why| not_let_in(endpoint, &why))
-}
-
 /// Whether the own server serves: tables answer, and its row has a start time. (That it is stopped by SQL is no obstacle to
 /// answering.)
 fn probe(own: Option<ServerAddr>) -> String {
@@ -118,21 +115,16 @@ fn probe(own: Option<ServerAddr>) -> String {
 impl ObSql for ObserverSql {
     fn login<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Login> {
         Box::pin(async move {
-            match let_in(self.endpoint(), password).await {
-                Ok(connection) => {
-                    bye(connection).await;
-                    Login::Accepted
-                }
-                Err(NoLogin::Refused) => Login::Refused,
-                Err(NoLogin::NoAnswer(_)) => Login::NoAnswer,
-            }
+            let tried = let_in(self.endpoint(), password).await;
+            outcome_of(tried).await
         })
     }
 
     fn serving<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let own = (self.own)().server;
-            let count = self.first_column(password, "asking whether the server serves", &probe(own)).await;
+            let line = self.connect(password).await?;
+            let count = line.first_column("asking whether the server serves", &probe(own)).await;
             match count.map_err(as_silence)?.as_deref() {
                 Some("0") if own.is_some() => {
                     Err(useless(self.endpoint(), "its cluster does not count it as serving"))
@@ -149,12 +141,8 @@ impl ObSql for ObserverSql {
         new: &'a Password,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let endpoint = self.endpoint();
-            let mut connection = connect(endpoint, current).await?;
-            let sql = format!("ALTER USER root IDENTIFIED BY {}", literal(new.expose()));
-            let done = change(endpoint, &mut connection, "ALTER USER root", STATEMENT_LIMIT, &sql).await;
-            bye(connection).await;
-            done
+            let line = self.connect(current).await?;
+            line.set_root_password(new).await
         })
     }
 
@@ -172,22 +160,16 @@ impl ObSql for ObserverSql {
 
     fn parameter_names<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async move {
-            let endpoint = self.endpoint();
-            let mut connection = connect(endpoint, password).await?;
+            let line = self.connect(password).await?;
             let sql = "SELECT DISTINCT lower(NAME) FROM oceanbase.GV$OB_PARAMETERS";
-            let names =
-                limited(endpoint, "listing parameters", STATEMENT_LIMIT, connection.query::<String, _>(sql))
-                    .await;
-            bye(connection).await;
-            names
+            line.column("listing parameters", sql).await
         })
     }
 
     fn version<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<String>> {
         Box::pin(async move {
-            let version =
-                self.first_column(password, "asking for the version", "SELECT ob_version()").await?;
-            version.ok_or_else(|| useless(self.endpoint(), "it told no version"))
+            let line = self.connect(password).await?;
+            line.version().await
         })
     }
 }
@@ -201,8 +183,7 @@ impl ClusterSql for ObserverSql {
         progress: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<SqlAnswer>> {
         Box::pin(async move {
-            let endpoint = self.endpoint();
-            let mut connection = connect(endpoint, password).await?;
+            let Line { endpoint, mut connection } = self.connect(password).await?;
             let mut session = Session { endpoint, connection: &mut connection, limit, progress };
             let done = match session.set_limit().await {
                 Ok(()) => session.act(act).await,
@@ -233,26 +214,12 @@ fn as_silence(error: Error) -> Error {
     error
 }
 
-/// Sends a statement that changes the database.
-async fn change(
-    endpoint: Endpoint,
-    connection: &mut Conn,
-    what: &str,
-    limit: Duration,
-    sql: &str,
-) -> Result<()> {
-    crash::point(Point::BeforeSql);
-    let done = limited(endpoint, what, limit, connection.query_drop(sql)).await;
-    crash::point(Point::AfterSql);
-    done
-}
-
 /// One connection with its limit.
-struct Session<'a> {
+pub(super) struct Session<'a> {
     endpoint: Endpoint,
     connection: &'a mut Conn,
     limit: Duration,
-    progress: &'a dyn Progress,
+    pub(super) progress: &'a dyn Progress,
 }
 
 impl Session<'_> {
@@ -268,11 +235,13 @@ impl Session<'_> {
         let (endpoint, limit) = (self.endpoint, self.limit);
         match act {
             SqlAct::View => {
-                let view = view::read(endpoint, self.connection, limit).await?;
+                let view = view::read(endpoint, self.connection, self.look_limit()).await?;
                 return Ok(SqlAnswer::View(Box::new(view)));
             }
             SqlAct::ReadMembers => {
-                return members::read(endpoint, self.connection, limit).await.map(SqlAnswer::Members);
+                return members::read(endpoint, self.connection, self.look_limit())
+                    .await
+                    .map(SqlAnswer::Members);
             }
             SqlAct::StartServer { server } => self.start_server(*server).await?,
             SqlAct::StopServer { server } => self.stop_server(*server).await?,
@@ -296,19 +265,30 @@ impl Session<'_> {
         Ok(SqlAnswer::Done)
     }
 
-    async fn change(&mut self, what: &str, sql: &str) -> Result<()> {
+    pub(super) async fn change(&mut self, what: &str, sql: &str) -> Result<()> {
         change(self.endpoint, self.connection, what, self.limit, sql).await
     }
 
-    async fn count(&mut self, what: &str, sql: String) -> Result<u64> {
-        let count =
-            limited(self.endpoint, what, self.limit, self.connection.query_first::<u64, _>(sql)).await?;
-        Ok(count.unwrap_or(0))
+    fn look_limit(&self) -> Duration {
+        self.limit.min(LOOK_LIMIT)
+    }
+
+    /// A look: what it asks for is small.
+    pub(super) async fn rows<T: FromRow + Send + 'static>(
+        &mut self,
+        what: &str,
+        sql: &str,
+    ) -> Result<Vec<T>> {
+        limited(self.endpoint, what, self.look_limit(), self.connection.query(sql)).await
+    }
+
+    async fn count(&mut self, what: &str, sql: &str) -> Result<u64> {
+        Ok(self.rows::<u64>(what, sql).await?.first().copied().unwrap_or(0))
     }
 
     /// `None` for a server that the cluster does not know; else whether it is stopped.
     async fn is_stopped(&mut self, server: ServerAddr) -> Result<Option<bool>> {
-        let rows = view::servers(self.endpoint, self.connection, self.limit).await?;
+        let rows = view::servers(self.endpoint, self.connection, self.look_limit()).await?;
         Ok(rows.into_iter().find(|row| row.server == server).map(|row| row.stopped.is_some()))
     }
 
@@ -328,7 +308,7 @@ impl Session<'_> {
                 literal(&server.ip.to_string()),
                 server.port
             );
-            if self.count("looking for leaders", sql).await? == 0 {
+            if self.count("looking for leaders", &sql).await? == 0 {
                 return Ok(());
             }
         }
@@ -339,7 +319,7 @@ impl Session<'_> {
     async fn zone_status(&mut self, zone: &ZoneName) -> Result<Option<String>> {
         let sql =
             format!("SELECT STATUS FROM oceanbase.DBA_OB_ZONES WHERE ZONE = {}", literal(zone.as_str()));
-        limited(self.endpoint, "reading the zones", self.limit, self.connection.query_first(sql)).await
+        Ok(self.rows("reading the zones", &sql).await?.pop())
     }
 
     /// START ZONE of an active zone is an error (4633), so it is looked before and after.
@@ -362,52 +342,11 @@ impl Session<'_> {
         }
     }
 
+    /// The look says that this server answers; a zone that is stopped already may still have leaders to wait for.
     async fn stop_zone(&mut self, zone: &ZoneName) -> Result<()> {
+        self.zone_status(zone).await?;
         let sql = format!("ALTER SYSTEM STOP ZONE {}", literal(zone.as_str()));
         self.change("STOP ZONE", &sql).await
-    }
-
-    /// The checkpoint of every log stream there has to pass where its log ended before the freeze (W32).
-    async fn freeze(&mut self, servers: &[ServerAddr]) -> Result<()> {
-        let before: Vec<(String, u16, i64, i64, u64)> = limited(
-            self.endpoint,
-            "reading the log streams",
-            self.limit,
-            self.connection
-                .query("SELECT SVR_IP, SVR_PORT, TENANT_ID, LS_ID, END_SCN FROM oceanbase.GV$OB_LOG_STAT"),
-        )
-        .await?;
-        let is_meant = |ip: &str, port: u16| servers.iter().any(|s| s.ip.to_string() == ip && s.port == port);
-        let wanted: Vec<_> = before.into_iter().filter(|(ip, port, ..)| is_meant(ip, *port)).collect();
-        let list: Vec<_> = servers.iter().map(|server| literal(&server.to_string())).collect();
-        let sql = format!("ALTER SYSTEM MINOR FREEZE SERVER = ({})", list.join(", "));
-        self.change("MINOR FREEZE", &sql).await?;
-        let mut told = usize::MAX;
-        loop {
-            let now: Vec<(String, u16, i64, i64, u64)> = limited(
-                self.endpoint,
-                "reading the checkpoints",
-                self.limit,
-                self.connection
-                    .query("SELECT svr_ip, svr_port, tenant_id, ls_id, checkpoint_scn FROM oceanbase.__all_virtual_ls_info"),
-            )
-            .await?;
-            let is_past = |(ip, port, tenant, stream, end): &&(String, u16, i64, i64, u64)| {
-                now.iter().any(|row| {
-                    row.0 == *ip && row.1 == *port && row.2 == *tenant && row.3 == *stream && row.4 >= *end
-                })
-            };
-            let left = wanted.iter().filter(|row| !is_past(row)).count();
-            if left == 0 {
-                self.progress.info(&format!("frozen; {} log streams have their checkpoint", wanted.len()));
-                return Ok(());
-            }
-            if left != told {
-                self.progress.info(&format!("freezing; {left} of {} log streams are behind", wanted.len()));
-                told = left;
-            }
-            tokio::time::sleep(CHECKPOINT_LOOK).await;
-        }
     }
 
     /// Only what is missing is done: a cluster that answers for its servers was bootstrapped (W19).

@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::connect::{Endpoint, NoLogin, STATEMENT_LIMIT, bye, connect, limited, login, useless};
-use super::quote::literal;
+use super::connect::{Endpoint, STATEMENT_LIMIT, bye, connect, limited, login, outcome_of, useless};
+use super::line::Line;
 use crate::crash::{self, Point};
 use crate::error::{Code, Error, Result};
 use crate::flow::ports::{ClusterSql, Login, ObSql, Progress, SqlAct, SqlAnswer};
@@ -43,31 +43,17 @@ impl SeekdbSql {
         Endpoint::loopback((self.port)())
     }
 
-    async fn first_column(
-        &self,
-        password: &Password,
-        what: &str,
-        sql: &'static str,
-    ) -> Result<Option<String>> {
+    async fn connect(&self, password: &Password) -> Result<Line> {
         let endpoint = self.endpoint();
-        let mut connection = connect(endpoint, password).await?;
-        let value = limited(endpoint, what, STATEMENT_LIMIT, connection.query_first::<String, _>(sql)).await;
-        bye(connection).await;
-        value
+        Ok(Line { endpoint, connection: connect(endpoint, password).await? })
     }
 }
 
 impl ObSql for SeekdbSql {
     fn login<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Login> {
         Box::pin(async move {
-            match login(self.endpoint(), password).await {
-                Ok(connection) => {
-                    bye(connection).await;
-                    Login::Accepted
-                }
-                Err(NoLogin::Refused) => Login::Refused,
-                Err(NoLogin::NoAnswer(_)) => Login::NoAnswer,
-            }
+            let tried = login(self.endpoint(), password).await;
+            outcome_of(tried).await
         })
     }
 
@@ -76,7 +62,8 @@ impl ObSql for SeekdbSql {
             // A table, not `SELECT 1`: with a full disk only the latter still answers (§9).
             let sql =
                 "SELECT CAST(count(*) AS CHAR) FROM oceanbase.V$OB_SERVER_STAT WHERE START_SERVICE_TIME > 0";
-            let serving = self.first_column(password, "asking whether the server serves", sql).await?;
+            let line = self.connect(password).await?;
+            let serving = line.first_column("asking whether the server serves", sql).await?;
             match serving.as_deref() {
                 Some("1") => Ok(()),
                 _ => Err(useless(self.endpoint(), "it answers, but has not begun to serve")),
@@ -90,15 +77,8 @@ impl ObSql for SeekdbSql {
         new: &'a Password,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let endpoint = self.endpoint();
-            let mut connection = connect(endpoint, current).await?;
-            let sql = format!("ALTER USER root IDENTIFIED BY {}", literal(new.expose()));
-            crash::point(Point::BeforeSql);
-            let what = "ALTER USER root";
-            let done = limited(endpoint, what, STATEMENT_LIMIT, connection.query_drop(sql)).await;
-            crash::point(Point::AfterSql);
-            bye(connection).await;
-            done
+            let line = self.connect(current).await?;
+            line.set_root_password(new).await
         })
     }
 
@@ -137,22 +117,15 @@ impl ObSql for SeekdbSql {
 
     fn parameter_names<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async move {
-            let endpoint = self.endpoint();
-            let mut connection = connect(endpoint, password).await?;
-            let sql = "SELECT lower(NAME) FROM oceanbase.V$OB_PARAMETERS";
-            let names =
-                limited(endpoint, "listing parameters", STATEMENT_LIMIT, connection.query::<String, _>(sql))
-                    .await;
-            bye(connection).await;
-            names
+            let line = self.connect(password).await?;
+            line.column("listing parameters", "SELECT lower(NAME) FROM oceanbase.V$OB_PARAMETERS").await
         })
     }
 
     fn version<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<String>> {
         Box::pin(async move {
-            let version =
-                self.first_column(password, "asking for the version", "SELECT ob_version()").await?;
-            version.ok_or_else(|| useless(self.endpoint(), "it told no version"))
+            let line = self.connect(password).await?;
+            line.version().await
         })
     }
 }

@@ -8,18 +8,11 @@ use super::SeekdbSql;
 use crate::clock;
 use crate::config::EngineKind;
 use crate::error::Code;
-use crate::flow::ports::{Login, ObSql as _, Process as _, Progress};
+use crate::flow::ports::{Login, ObSql as _, Process as _, Silent};
 use crate::host::ports::free::free_port;
 use crate::model::{Launch, Password, ServerProcess, StopHow};
 use crate::process::{Control, Settings};
 use crate::tasks::Tasks;
-
-struct Silent;
-
-impl Progress for Silent {
-    fn info(&self, _: &str) {}
-    fn warn(&self, _: &str) {}
-}
 
 /// A database that serves, in a home of its own; killed when dropped.
 struct Rig {

@@ -58,7 +58,7 @@ impl Forged {
         let key = PublicKey::from_wire(std::str::from_utf8(&self.key).unwrap()).unwrap();
         let (keys, foreign) = (BodyKey::generate().unwrap(), BodyKey::generate().unwrap());
         let password = Password::new(self.password.as_str());
-        let sealed = seal_request(&key, &password, self.ts, &self.uri, &keys, None).unwrap();
+        let sealed = seal_request(DATABASE_HEADER, &key, &password, self.ts, &self.uri, &keys, None).unwrap();
         let body = match &self.body {
             Body::Sealed(text) => keys.seal(text.as_bytes()).unwrap(),
             Body::Foreign(text) => foreign.seal(text.as_bytes()).unwrap(),

@@ -347,6 +347,31 @@ async fn w20_a_stuck_operation_is_named_and_pushed_aside_from_another_agent() {
     cluster.assert_free().await;
 }
 
+/// Our own server lets in and answers no look: the statements go through another one, and the time is not spent on ours.
+#[tokio::test]
+async fn w28_a_sick_server_beside_the_coordinator_is_not_the_only_one_asked() {
+    let cluster = formed(3).await;
+    cluster.set(0, &json!({ "faults": { "hang_on": "DBA_OB_" } }));
+    let stopped = cluster.done(0, "/api/v1/ob/zone/zone3/stop", json!({})).await;
+    assert_eq!(stopped["state"], "SUCCEED", "{}", told(&stopped));
+    assert_eq!(cluster.running(), [true, true, false]);
+    cluster.set(0, &json!({}));
+    cluster.start_all(1).await;
+    cluster.assert_free().await;
+}
+
+/// A server that does not report its log streams to one query is not taken for one without any.
+#[tokio::test]
+async fn w32_log_streams_that_do_not_report_are_named_by_the_freeze() {
+    let cluster = formed(3).await;
+    cluster.set(1, &json!({ "faults": { "silent_streams": cluster.server(2) } }));
+    let stopped = cluster.done(1, "/api/v1/ob/stop", with(global(), "terminate", true)).await;
+    let named =
+        format!("known, but not reported, so not waited for: {} tenant 1 log stream 1", cluster.server(2));
+    assert!(stopped.to_string().contains(&named), "{}", told(&stopped));
+    assert_eq!(cluster.running(), [false; 3]);
+}
+
 /// The coordinator is killed in mid-start and comes back: it re-attaches and ends what it began.
 #[tokio::test]
 async fn w19_a_coordinator_that_comes_back_goes_on() {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use obpilot::model::Password;
-use obpilot::secure::{BodyKey, PublicKey, SealedRequest, seal_request};
+use obpilot::secure::{BodyKey, DATABASE_HEADER, PublicKey, SealedRequest, seal_request};
 use serde_json::{Value, json};
 
 use super::LIMIT;
@@ -123,7 +123,8 @@ impl Door {
         };
         let ts = obpilot::clock::system().now_secs() + 60;
         let keys = BodyKey::generate().unwrap();
-        let sealed = seal_request(key, password, ts, target, &keys, body.map(str::as_bytes)).unwrap();
+        let sealed =
+            seal_request(DATABASE_HEADER, key, password, ts, target, &keys, body.map(str::as_bytes)).unwrap();
         let SealedRequest { header_name, header_value, body } = sealed;
         let request = request.header(header_name, header_value).header("Content-Type", "application/json");
         match body {

@@ -16,7 +16,7 @@ use crate::engine::port::{Archive as _, Stamp};
 use crate::engine::{Handle, Operator, Snapshot, Submission, Template};
 use crate::error::{Code, Error, Result};
 use crate::flow::catalog::{About, Limits, Ports, register_all};
-use crate::flow::handshake::Keeper;
+use crate::flow::keeper::Keeper;
 use crate::flow::participant::Participant;
 use crate::flow::peers::{Ask, Facts, Peers};
 use crate::flow::ports::{ClusterSql, Login, ObSql, Process, Progress, Sealer, SqlAct, SqlAnswer};

@@ -358,6 +358,41 @@ fn a_host_that_is_cut_off_in_mid_start_ends_by_itself() {
     }
 }
 
+/// Lost, and back before the end: what it is at is not cancelled by an operation that has failed because of its silence. A
+/// cancel ends it.
+#[test]
+fn w23_a_host_that_was_lost_and_is_back_is_left_to_its_work() {
+    for is_cancelled in [false, true] {
+        simulate(async move {
+            let world = calm(3).await;
+            for late in [addr(2), addr(3)] {
+                world.host(late).hang(true);
+            }
+            let dag = begin(&world, addr(1), Operation::Start).await;
+            world.until(SOON, "the first runs", || running(&world)[0]).await;
+            world.isolate(addr(3));
+            let story = async || world.story(addr(1), dag).await;
+            tokio::time::sleep(Duration::from_secs(45)).await;
+            assert!(story().await.contains(&format!("{} was not reached for 20 s", addr(3))));
+            world.mend();
+            if is_cancelled {
+                world.operate(addr(1), dag, Operator::Cancel).await.unwrap();
+            } else {
+                world.host(addr(2)).hang(false);
+            }
+            let ended = world.rest(addr(1), dag).await;
+            assert_eq!(ended.state, DagState::Failed);
+            let is_left = story().await.contains(&format!("{} still does its part", addr(3)));
+            assert_eq!(is_left, !is_cancelled, "{}", story().await);
+            world.host(addr(3)).hang(false);
+            free(&world).await;
+            assert_eq!(running(&world), [true, !is_cancelled, !is_cancelled]);
+            world.host(addr(2)).hang(false);
+            again(&world, "after a loss").await;
+        });
+    }
+}
+
 /// A cancel in every stage: nothing stays locked, and what runs, runs.
 #[test]
 fn w19_a_cancel_in_any_stage_releases_everything() {

@@ -294,7 +294,8 @@ pub(crate) fn log_stat(facts: &Facts<'_>) -> Vec<Row> {
             "",
         ]
     };
-    replicas(facts).map(row).collect()
+    let silent = facts.sight.settings.text("silent_streams");
+    replicas(facts).filter(|(_, addr)| silent != Some(addr.to_string().as_str())).map(row).collect()
 }
 
 pub(crate) fn locations(facts: &Facts<'_>) -> Vec<Row> {

@@ -26,10 +26,10 @@ use crate::engine::port::{Archive as _, Stamp};
 use crate::engine::{Handle, Operator, Snapshot, Submission, Template};
 use crate::error::{Code, Error, Result};
 use crate::flow::catalog::{About, Limits, Ports, register_all};
-use crate::flow::handshake::Keeper;
+use crate::flow::keeper::Keeper;
 use crate::flow::participant::Participant;
 use crate::flow::peers::{Ask, Facts, Gate, Peers, Stranger};
-use crate::flow::ports::{ClusterSql as _, Progress};
+use crate::flow::ports::{ClusterSql as _, Silent};
 use crate::model::{AgentAddr, DagId, GenericId, Identity, Member, Password, Timestamp, ZoneName};
 use crate::tasks::{Kind, Tasks};
 
@@ -403,13 +403,6 @@ const LIMITS: Limits = Limits {
 
 pub(crate) fn name_of(ask: &Ask) -> String {
     serde_json::to_value(ask).unwrap()["ask"].as_str().unwrap().to_owned()
-}
-
-struct Silent;
-
-impl Progress for Silent {
-    fn info(&self, _: &str) {}
-    fn warn(&self, _: &str) {}
 }
 
 impl Agent {
