@@ -70,6 +70,7 @@ codes! {
     UriMismatch "Security.Authentication.Header.UriMismatch" 401 AUTH, "the header was made for another target", "请求头与请求路径不符";
     AuthExpired "Security.Authentication.Expired" 401 AUTH, "the header has expired", "请求头已过期";
     AuthTimestamp "Security.Authentication.Timestamp.Invalid" 401 AUTH, "the header's time is not usable", "请求头时间戳无效";
+    KeyIdUnknown "Security.Authentication.KeyId.Unknown" 401 NONE, "the request was sealed with another key than this agent has", "请求使用的密钥与本代理的密钥不符";
     UserDenied "Security.User.PermissionDenied" 401 NONE, "this user may not use the socket", "该用户无权使用套接字";
     TaskNotFound "Task.NotFound" 404 NONE, "no such task", "任务不存在";
     GenericIdInvalid "Task.GenericID.Invalid" 400 NONE, "not a task id", "任务 ID 不合法";

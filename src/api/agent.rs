@@ -56,7 +56,7 @@ pub(super) async fn remove(
 /// A follower has no say about others.
 async fn remove_by_master(call: &Call<AgentInfo>, master: AgentAddr, request: &HttpRequest) -> HttpResponse {
     let body = serde_json::to_vec(&call.body).unwrap_or_default();
-    match hand_on(&call.door, master, request, &call.caller, body).await {
+    match hand_on(&call.door, master, request, &call.caller, call.idempotency_key.clone(), body).await {
         Ok(answer) => Failure::Answered(Box::new(answer)).error_response(),
         Err(error) => failure(&Meta::of(request), &error),
     }

@@ -19,9 +19,11 @@ use crate::flow::peers::Credential;
 use crate::flow::ports::Handed;
 use crate::model::{AgentAddr, Identity};
 use crate::secure::{
-    AGENT_HEADER, BodyKey, DATABASE_HEADER, Facts, HeaderKind, Opened, PEER_HEADER, RouteClass, Session,
-    Verdict, check_time, decide, is_same, refusal,
+    AGENT_HEADER, BodyKey, Claims, ClaimsTo, DATABASE_HEADER, Exchange, Facts, HeaderKind, Opened,
+    PEER_HEADER, RouteClass, Session, V3_HEADER, V3Mark, Verdict, body_refusal, check_time, decide, is_same,
+    refusal,
 };
+use crate::tasks::Tasks;
 use crate::wire::PeerMark;
 
 /// A caller that was let in, or whose body has to open before it is.
@@ -40,6 +42,28 @@ pub(super) enum Seal {
     Keys(Option<BodyKey>),
     /// From another agent: that the body opens is what lets it in.
     Peer(PeerSeal),
+    /// Under scheme v3, as its answer.
+    V3(Box<V3Seal>),
+}
+
+/// What opens the body of a request under scheme v3, and seals its answer.
+#[derive(Clone, Debug)]
+pub(super) struct V3Seal {
+    pub(super) exchange: Exchange,
+    pub(super) has_body: bool,
+    pub(super) idempotency_key: Option<String>,
+}
+
+impl V3Seal {
+    /// # Errors
+    /// The refusal for bodies; also when one was left out or put in.
+    pub(super) fn open(&self, body: &[u8]) -> Result<Vec<u8>> {
+        match (self.has_body, body) {
+            (true, sealed) => self.exchange.open_body(sealed).ok_or_else(body_refusal),
+            (false, []) => Ok(Vec::new()),
+            (false, _) => Err(body_refusal()),
+        }
+    }
 }
 
 /// What opens a message of another agent, and seals its answer.
@@ -97,6 +121,9 @@ pub(super) async fn admit(
     match meta.peer {
         Peer::Tcp(_) if headers.contains_key(PEER_HEADER) => by_peer(door, meta, method, headers),
         _ if class == RouteClass::Peer => Err(refusal().into()),
+        Peer::Tcp(source) if headers.contains_key(V3_HEADER) => {
+            Ok(by_v3(door, meta, class, method, headers, source).await?)
+        }
         Peer::Unix { uid } => Ok(by_socket(door, uid, headers).await?),
         Peer::Tcp(source) => Ok(by_header(door, meta, class, method, headers, source).await?),
         Peer::Unknown => Err(refusal().into()),
@@ -148,11 +175,114 @@ async fn by_header(
             "this route needs a sealed header X-OCS-Header; its key is that of GET /api/v1/secret",
         ));
     };
-    if !door.may_try(source) {
-        let text = format!("too many failed attempts from {source}; wait a minute");
-        return Err(Error::new(Code::TooManyRequests, text));
+    may_try(door, source)?;
+    let opened = door.open(value).await.ok_or_else(refusal);
+    let (opened, caller) =
+        let_in(door, meta, class, method, opened.map(|opened| (kind, opened)), source).await?;
+    Ok(Admitted { caller, seal: Seal::Keys(opened.keys) })
+}
+
+/// The same under scheme v3. A wrong key id is told plainly: the right one is no secret.
+async fn by_v3(
+    door: &Door,
+    meta: &Meta,
+    class: RouteClass,
+    method: &Method,
+    headers: &HeaderMap,
+    source: IpAddr,
+) -> Result<Admitted> {
+    may_try(door, source)?;
+    let (seal, opened) = match open_v3(door, meta, method, headers).await? {
+        Some((kind, opened, seal)) => (Some(seal), Ok((kind, opened))),
+        None => (None, Err(refusal())),
+    };
+    let (_, caller) = let_in(door, meta, class, method, opened, source).await?;
+    let seal = seal.ok_or_else(refusal)?;
+    Ok(Admitted { caller, seal: Seal::V3(Box::new(seal)) })
+}
+
+/// What came under scheme v3, not yet judged; `None` when it was not made for this very request.
+///
+/// # Errors
+/// Only that it was sealed with another key.
+async fn open_v3(
+    door: &Door,
+    meta: &Meta,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Option<(HeaderKind, Opened, V3Seal)>> {
+    let key = door.v3_key();
+    let Some(mark) = v3_mark(headers) else { return Ok(None) };
+    if mark.key_id != key.id() {
+        let text = format!("key {} is not the one of this agent; read GET /api/v1/secret again", mark.key_id);
+        let known = serde_json::json!({ "keyId": key.id() });
+        return Err(Error::new(Code::KeyIdUnknown, text).with_data(known));
     }
-    let checked = check(door, meta, class, kind, value, source).await;
+    let (method, target) = (method.to_string(), meta.target.clone());
+    let opened = Tasks::blocking(move || {
+        let (claims, exchange) = key.open(&mark, &method, &target)?;
+        let kind = match claims.claims_to {
+            ClaimsTo::Root => HeaderKind::Database,
+            ClaimsTo::Agent => HeaderKind::Agent,
+        };
+        let opened = Opened::of_v3(&claims, &mark, &target);
+        let Claims { has_body, idempotency_key, .. } = claims;
+        Some((kind, opened, V3Seal { exchange, has_body, idempotency_key }))
+    });
+    Ok(opened.await)
+}
+
+/// On an open route nobody has to be known; but whoever asks under scheme v3 wants an answer that is ours for certain.
+///
+/// # Errors
+/// As on other routes, for what does not open.
+pub(super) async fn sealing_of_open(
+    door: &Door,
+    meta: &Meta,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Option<Exchange>> {
+    let Peer::Tcp(source) = meta.peer else { return Ok(None) };
+    if !headers.contains_key(V3_HEADER) {
+        return Ok(None);
+    }
+    may_try(door, source)?;
+    if let Some((_, _, seal)) = open_v3(door, meta, method, headers).await? {
+        return Ok(Some(seal.exchange));
+    }
+    door.failed(source);
+    Err(refusal())
+}
+
+/// A header that comes twice, or beside one of another scheme, is nobody's honest request.
+fn v3_mark(headers: &HeaderMap) -> Option<V3Mark> {
+    let mut values = headers.get_all(V3_HEADER);
+    let text = values.next()?.to_str().ok()?;
+    let is_alone = values.next().is_none() && header(headers).is_none();
+    V3Mark::from_text(text).filter(|_| is_alone)
+}
+
+fn may_try(door: &Door, source: IpAddr) -> Result<()> {
+    if door.may_try(source) {
+        return Ok(());
+    }
+    let text = format!("too many failed attempts from {source}; wait a minute");
+    Err(Error::new(Code::TooManyRequests, text))
+}
+
+/// Who an opened header lets in; each counts once. What fails is counted against its source.
+async fn let_in(
+    door: &Door,
+    meta: &Meta,
+    class: RouteClass,
+    method: &Method,
+    opened: Result<(HeaderKind, Opened)>,
+    source: IpAddr,
+) -> Result<(Opened, Caller)> {
+    let checked = match opened {
+        Ok((kind, opened)) => check(door, meta, class, kind, opened, source).await,
+        Err(error) => Err(error),
+    };
     let (opened, who) = match checked {
         Ok(checked) => checked,
         Err(error) => {
@@ -168,7 +298,7 @@ async fn by_header(
         return Err(refusal());
     }
     let caller = Caller { actor: format!("{who} from {source}"), is_local: false, source: Some(source) };
-    Ok(Admitted { caller, seal: Seal::Keys(opened.keys) })
+    Ok((opened, caller))
 }
 
 /// The header that decides; the agent's wins. A header that is no text does not open.
@@ -188,10 +318,9 @@ async fn check(
     meta: &Meta,
     class: RouteClass,
     kind: HeaderKind,
-    value: String,
+    opened: Opened,
     source: IpAddr,
 ) -> Result<(Opened, String)> {
-    let opened = door.open(value).await.ok_or_else(refusal)?;
     let ledger = door.app().ledger();
     let (state, secrets) = (ledger.state(), ledger.secrets());
     let verdict = decide(&Facts {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use futures_util::StreamExt;
 
 use super::auth::{self, Admitted, NotAdmitted, PeerSeal, Seal};
@@ -16,6 +16,7 @@ use super::meta::Meta;
 use super::public::form_value;
 use super::reply::Failure;
 use super::route::class_of;
+use super::sealed::Answering;
 use crate::app::{App, Caller, Request};
 use crate::config::Api;
 use crate::engine::port::RequestKey;
@@ -83,6 +84,8 @@ pub(super) struct Call<B> {
     pub(super) body: B,
     /// Another agent asks.
     pub(super) peer: Option<PeerSeal>,
+    /// As the caller gave it, for whom it is handed on to.
+    pub(super) idempotency_key: Option<String>,
     query: String,
     key: Option<RequestKey>,
 }
@@ -160,17 +163,22 @@ async fn admit<B: Body>(
         NotAdmitted::Refused(error) => fail(error),
         NotAdmitted::UnknownSession(error) => Failure::UnknownSession(error, Rc::clone(meta)),
     })?;
+    if let Seal::V3(v3) = &seal {
+        request.extensions_mut().insert(Answering(v3.exchange.clone()));
+    }
+    let idempotency_key = idempotency_key(request, &seal);
     let (plain, peer) = open_body::<B>(&door, payload, seal).await.map_err(fail)?;
     if peer.is_none()
         && let Some(to) = elsewhere(&door, request).map_err(fail)?
     {
-        let answer = hand_on(&door, to, request, &caller, plain).await.map_err(fail)?;
+        let answer = hand_on(&door, to, request, &caller, idempotency_key, plain).await.map_err(fail)?;
         return Err(Failure::Answered(Box::new(answer)));
     }
     let body = B::read(&plain).map_err(|e| fail(Error::new(Code::BindJsonFailed, e.0)))?;
-    let key = request_key(request, meta, &plain).map_err(fail)?;
+    let key = idempotency_key.as_deref().map(|key| request_key(key, request, meta, &plain));
+    let key = key.transpose().map_err(fail)?;
     let query = request.query_string().to_owned();
-    Ok(Call { app: door.app().clone(), door, caller, body, peer, query, key })
+    Ok(Call { app: door.app().clone(), door, caller, body, peer, idempotency_key, query, key })
 }
 
 /// The body in clear. A route without one leaves it unread, but for other agents: there it is what lets them in.
@@ -183,6 +191,8 @@ async fn open_body<B: Body>(
     let body = if is_read { read_in_time(payload, door.limits()).await? } else { Vec::new() };
     match seal {
         Seal::Peer(peer) => Ok((peer.open(door, &body)?, Some(peer))),
+        Seal::V3(_) if !is_read => Ok((body, None)),
+        Seal::V3(v3) => Ok((v3.open(&body)?, None)),
         _ if body.is_empty() => Ok((body, None)),
         Seal::Keys(Some(keys)) => keys.open(&body).map(|plain| (plain, None)).ok_or_else(body_refusal),
         Seal::Keys(None) => Err(body_refusal()),
@@ -214,23 +224,35 @@ async fn read(mut payload: Payload, most: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// `Idempotency-Key`, with the fingerprint of what was asked: the same key for something else is refused.
-fn request_key(request: &HttpRequest, meta: &Meta, body: &[u8]) -> Result<Option<RequestKey>> {
+const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
+
+/// As it came. Under scheme v3 it comes inside the seal, and the header is nobody's. What is no text is an empty key, which is
+/// refused.
+fn idempotency_key(request: &HttpRequest, seal: &Seal) -> Option<String> {
+    match seal {
+        Seal::V3(v3) => v3.idempotency_key.clone(),
+        Seal::None | Seal::Keys(_) | Seal::Peer(_) => {
+            let value = request.headers().get(IDEMPOTENCY_KEY)?;
+            Some(value.to_str().unwrap_or_default().to_owned())
+        }
+    }
+}
+
+/// The key, with the fingerprint of what was asked: the same key for something else is refused.
+fn request_key(text: &str, request: &HttpRequest, meta: &Meta, body: &[u8]) -> Result<RequestKey> {
     const LEN_MAX: usize = 128;
-    let Some(value) = request.headers().get("Idempotency-Key") else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| (1..=LEN_MAX).contains(&text.len()));
-    let text = text.ok_or_else(|| {
-        Error::new(
+    if !(1..=LEN_MAX).contains(&text.len()) || !text.bytes().all(|c| c.is_ascii_graphic() || c == b' ') {
+        return Err(Error::new(
             Code::IllegalArgument,
-            format!("Idempotency-Key must be 1 to {LEN_MAX} visible ASCII characters"),
-        )
-    })?;
+            format!("{IDEMPOTENCY_KEY} must be 1 to {LEN_MAX} visible ASCII characters"),
+        ));
+    }
     let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     for part in [request.method().as_str().as_bytes(), b" ", meta.target.as_bytes(), b" ", body] {
         digest.update(part);
     }
     let fingerprint = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(Some(RequestKey { key: format!("client:{text}"), fingerprint }))
+    Ok(RequestKey { key: format!("client:{text}"), fingerprint })
 }
 
 /// A request on an open route: only the socket's peer is looked at.
@@ -242,24 +264,32 @@ pub(super) struct Open {
 
 impl FromRequest for Open {
     type Error = Failure;
-    type Future = std::future::Ready<std::result::Result<Self, Failure>>;
+    type Future = Pin<Box<dyn Future<Output = std::result::Result<Self, Failure>>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let door = door_of(request);
-        let meta = Meta::of(request);
-        let is_open = class_of(request) == RouteClass::Open;
-        let allowed = match meta.peer {
-            super::meta::Peer::Unix { uid } => door.may_use_socket(uid),
-            super::meta::Peer::Tcp(_) => true,
-            super::meta::Peer::Unknown => false,
-        };
-        std::future::ready(if is_open && allowed {
-            Ok(Self { app: door.app().clone(), door })
-        } else {
-            let error = Error::new(Code::UserDenied, "this user may not use the socket");
-            Err(Failure::new(error, meta))
+        let request = request.clone();
+        Box::pin(async move {
+            let meta = Meta::of(&request);
+            look_at(&request, &meta).await.map_err(|error| Failure::new(error, meta))
         })
     }
+}
+
+async fn look_at(request: &HttpRequest, meta: &Meta) -> Result<Open> {
+    let door = door_of(request);
+    let allowed = match meta.peer {
+        super::meta::Peer::Unix { uid } => door.may_use_socket(uid),
+        super::meta::Peer::Tcp(_) => true,
+        super::meta::Peer::Unknown => false,
+    };
+    if class_of(request) != RouteClass::Open || !allowed {
+        return Err(Error::new(Code::UserDenied, "this user may not use the socket"));
+    }
+    let sealing = auth::sealing_of_open(&door, meta, request.method(), request.headers()).await?;
+    if let Some(exchange) = sealing {
+        request.extensions_mut().insert(Answering(exchange));
+    }
+    Ok(Open { app: door.app().clone(), door })
 }
 
 /// A request on an open route with a short body, such as the beginning of a session.

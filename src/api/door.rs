@@ -13,7 +13,7 @@ use crate::config::{Api, Auth, Network};
 use crate::error::Result;
 use crate::model::{Password, Timestamp};
 use crate::peer;
-use crate::secure::{AgentKey, BlockHash, Budget, Limiter, Opened, PeerIdentity, Seen};
+use crate::secure::{AgentKey, BlockHash, Budget, Limiter, Opened, PeerIdentity, Seen, V3Key};
 use crate::tasks::Tasks;
 
 /// What has to outlive the process, kept by the store.
@@ -38,6 +38,7 @@ pub struct Door {
 struct Inner {
     app: App,
     key: RwLock<Arc<AgentKey>>,
+    v3_key: Arc<V3Key>,
     seen: Mutex<Seen>,
     limiter: Mutex<Limiter>,
     budget: Mutex<Budget>,
@@ -59,6 +60,7 @@ struct Inner {
 pub struct Parts {
     pub app: App,
     pub key: AgentKey,
+    pub v3_key: V3Key,
     pub seen: Seen,
     pub keep: Arc<dyn RememberBlocks>,
     /// Our key among agents.
@@ -82,6 +84,7 @@ impl Door {
         let Parts {
             app,
             key,
+            v3_key,
             seen,
             keep,
             identity,
@@ -97,6 +100,7 @@ impl Door {
         let inner = Inner {
             app,
             key: RwLock::new(Arc::new(key)),
+            v3_key: Arc::new(v3_key),
             seen: Mutex::new(seen),
             limiter: Mutex::new(Limiter::new(auth.failures_per_minute_max)),
             budget: Mutex::new(Budget::new(auth.failed_openings_max)),
@@ -159,6 +163,10 @@ impl Door {
 
     fn key(&self) -> Arc<AgentKey> {
         Arc::clone(&self.inner.key.read().expect("no holder of this lock panics"))
+    }
+
+    pub(super) fn v3_key(&self) -> Arc<V3Key> {
+        Arc::clone(&self.inner.v3_key)
     }
 
     pub(super) fn public_key(&self) -> String {

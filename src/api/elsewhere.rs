@@ -19,7 +19,7 @@ use crate::peer::{Forward, Forwarded};
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// Headers that mean something to whoever answers.
-const TRAVELLING: [&str; 3] = ["Accept-Language", "X-OBSHELL-Trace-ID", "Idempotency-Key"];
+const TRAVELLING: [&str; 2] = ["Accept-Language", "X-OBSHELL-Trace-ID"];
 
 /// Who shall answer instead of us.
 ///
@@ -63,15 +63,18 @@ pub(super) async fn hand_on(
     to: AgentAddr,
     request: &HttpRequest,
     caller: &Caller,
+    idempotency_key: Option<String>,
     body: Vec<u8>,
 ) -> Result<Forwarded> {
     let meta = Meta::of(request);
+    let mut headers = travelling(request.headers());
+    headers.extend(idempotency_key.map(|key| ("Idempotency-Key".to_owned(), key)));
     let forward = Forward {
         method: request.method().to_string(),
         target: meta.target.clone(),
         actor: format!("{} via {}", caller.actor, door.app().own()),
         body,
-        headers: travelling(request.headers()),
+        headers,
         limit: LIMIT,
     };
     door.peers().forward(to, &forward).await

@@ -12,7 +12,8 @@ use crate::clock;
 use crate::error::{Code, Error, Result};
 use crate::model::{API_VERSION, AgentAddr, PRODUCT, PRODUCT_VERSION, on_wire};
 use crate::wire::{
-    CredentialView, GitInfo, Info, LastExitView, LockHolder, Obpilot, Secret, ServerView, Status, StatusAgent,
+    AuthSchemes, CredentialView, GitInfo, Info, LastExitView, LockHolder, Obpilot, SchemeV3, Secret,
+    ServerView, Status, StatusAgent,
 };
 
 /// Longest probe of the database that `ob_query_timeout` may ask for; its unit is microseconds.
@@ -47,7 +48,14 @@ pub(super) async fn info(open: Open) -> Outcome<Info> {
         product: PRODUCT.to_owned(),
         product_version: PRODUCT_VERSION.to_owned(),
         engine: view.engine.name().to_owned(),
+        auth_schemes: auth_schemes(&open),
     }))
+}
+
+fn auth_schemes(open: &Open) -> Option<AuthSchemes> {
+    let key = open.door.v3_key();
+    let (key_id, public_key) = (key.id().to_owned(), key.public_on_wire().to_owned());
+    Some(AuthSchemes { v3: SchemeV3 { key_id, public_key } })
 }
 
 fn nanos(moment: crate::model::Timestamp) -> i64 {
@@ -71,7 +79,12 @@ pub(super) async fn git_info(_: Open) -> Outcome<GitInfo> {
 pub(super) async fn secret(open: Open) -> Outcome<Secret> {
     let AgentAddr { ip, port } = open.app.own();
     let public_key = open.door.public_key();
-    Outcome::data(Ok(Secret { ip: ip.to_string(), port: i64::from(port), public_key }))
+    Outcome::data(Ok(Secret {
+        ip: ip.to_string(),
+        port: i64::from(port),
+        public_key,
+        auth_schemes: auth_schemes(&open),
+    }))
 }
 
 /// The truth of now: agent, database process, lock

@@ -21,6 +21,7 @@ use super::drain::{Counted, InFlight, counted};
 use super::meta::{Meta, Peer};
 use super::reply::Failure;
 use super::route;
+use super::sealed::sealed;
 use crate::config::Api;
 use crate::error::Error;
 use crate::tasks::panic_text;
@@ -195,7 +196,7 @@ where
             let text = "the request hit a defect of the agent; its log has more under the traceId of this answer";
             Err(Failure::new(Error::unexpected(text), meta).into())
         });
-        answer.map(|response| counted(response, ticket))
+        answer.map(|response| counted(sealed(response), ticket))
     }
 }
 

@@ -3,23 +3,24 @@
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use reqwest::header::HeaderValue;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::args::Global;
 use super::exit::{Ending, Exit};
 use super::password;
+use super::sealing::{Cut, Incoming, Sealing};
 use crate::config::STATE_DIR;
-use crate::model::{AgentAddr, Password};
-use crate::secure::{BodyKey, DATABASE_HEADER, PublicKey, SealedRequest, seal_request};
+use crate::model::AgentAddr;
+use crate::secure::Exchange;
 use crate::wire::{Envelope, Secret};
 
 /// For one request that is answered at once.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a sealed header is valid; clocks of two hosts may differ by less.
-const HEADER_LIFETIME_SECS: i64 = 60;
+/// The status of an answer without a body, and what it means.
+const NO_CONTENT: u16 = 204;
+const NOTHING: &str = r#"{"successful":true,"status":204}"#;
 
 /// A way to the agent.
 #[derive(Debug)]
@@ -29,12 +30,6 @@ pub(super) struct Client {
     /// What is said when nobody answers.
     place: String,
     sealing: Option<Sealing>,
-}
-
-#[derive(Debug)]
-struct Sealing {
-    key: PublicKey,
-    password: Password,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that makes HTTP clients")]
@@ -93,10 +88,8 @@ impl Client {
         let mut client =
             Self { http, base: format!("http://{addr}"), place: addr.to_string(), sealing: None };
         let secret: Secret = client.get("/api/v1/secret").await?;
-        let key = PublicKey::from_wire(&secret.public_key)
-            .map_err(|e| Ending::new(Exit::Failed, format!("the key of {addr} cannot be used: {e}")))?;
         let password = password::for_host(global, &addr.to_string())?;
-        client.sealing = Some(Sealing { key, password });
+        client.sealing = Some(Sealing::new(&client.place, &secret, password)?);
         Ok(client)
     }
 
@@ -123,12 +116,7 @@ impl Client {
         target: &str,
         body: &Value,
     ) -> Result<Option<T>, Ending> {
-        let request = self.request(reqwest::Method::POST, target, Some(body))?.timeout(LIMIT);
-        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
-        if response.status() == reqwest::StatusCode::NO_CONTENT {
-            return Ok(None);
-        }
-        self.read(target, response).await.map(|envelope| envelope.data)
+        self.envelope(reqwest::Method::POST, target, Some(body), LIMIT).await.map(|envelope| envelope.data)
     }
 
     /// A POST whose answer carries no data.
@@ -156,20 +144,16 @@ impl Client {
         body: Option<&Value>,
         limit: Duration,
     ) -> Result<Envelope<T>, Ending> {
-        let request = self.request(method, target, body)?.timeout(limit);
-        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
-        self.read(target, response).await
+        let (request, exchange) = self.request(method, target, body)?;
+        let response = request.timeout(limit).send().await.map_err(|e| self.unreachable(&e))?;
+        let status = response.status().as_u16();
+        let bytes = Incoming::new(response, exchange).whole().await.map_err(|cut| self.cut(cut))?;
+        let is_nothing = bytes.is_empty() && status == NO_CONTENT;
+        self.read(target, if is_nothing { NOTHING.as_bytes() } else { &bytes })
     }
 
-    async fn read<T: DeserializeOwned>(
-        &self,
-        target: &str,
-        response: reqwest::Response,
-    ) -> Result<Envelope<T>, Ending> {
-        let bytes = response.bytes().await.map_err(|e| self.unreachable(&e))?;
-        let envelope: Envelope<Value> = serde_json::from_slice(&bytes).map_err(|_| {
-            Ending::new(Exit::Failed, format!("the answer of {} is not an agent's", self.place))
-        })?;
+    fn read<T: DeserializeOwned>(&self, target: &str, bytes: &[u8]) -> Result<Envelope<T>, Ending> {
+        let envelope: Envelope<Value> = serde_json::from_slice(bytes).map_err(|_| self.nobody())?;
         if let Some(error) = envelope.error {
             return Err(refused(envelope.status, &error.err_code, &error.message, envelope.data.as_ref()));
         }
@@ -186,47 +170,44 @@ impl Client {
         method: reqwest::Method,
         target: &str,
         body: Option<&Value>,
-    ) -> Result<reqwest::RequestBuilder, Ending> {
-        let request = self.http.request(method, format!("{}{target}", self.base));
+    ) -> Result<(reqwest::RequestBuilder, Option<Exchange>), Ending> {
+        let request = self.http.request(method.clone(), format!("{}{target}", self.base));
         let text = body.map(Value::to_string);
-        let Some(sealing) = &self.sealing else {
-            return Ok(match text {
-                Some(text) => request.header("Content-Type", "application/json").body(text),
-                None => request,
-            });
-        };
-        let ts = crate::clock::system().now_secs() + HEADER_LIFETIME_SECS;
-        let keys = BodyKey::generate().map_err(broken)?;
-        let sealed = seal_request(
-            DATABASE_HEADER,
-            &sealing.key,
-            &sealing.password,
-            ts,
-            target,
-            &keys,
-            text.as_deref().map(str::as_bytes),
-        );
-        let SealedRequest { header_name, header_value, body } = sealed.map_err(broken)?;
-        let value = HeaderValue::from_str(&header_value).map_err(broken)?;
-        let request = request.header(header_name, value).header("Content-Type", "application/json");
-        Ok(match body {
-            Some(body) => request.body(body),
-            None => request,
-        })
+        match (&self.sealing, text) {
+            (Some(sealing), text) => {
+                sealing.seal(request, &method, target, text.as_deref().map(str::as_bytes))
+            }
+            (None, Some(text)) => Ok((request.header("Content-Type", "application/json").body(text), None)),
+            (None, None) => Ok((request, None)),
+        }
     }
 
     /// The event stream after an event, as raw bytes.
-    pub(super) async fn events(&self, after: i64) -> Result<reqwest::Response, Ending> {
+    pub(super) async fn events(&self, after: i64) -> Result<Incoming, Ending> {
         let target = format!("/api/v1/task/events?after={after}");
-        let response = self.request(reqwest::Method::GET, &target, None)?.send().await;
-        let response = response.map_err(|e| self.unreachable(&e))?;
+        let (request, exchange) = self.request(reqwest::Method::GET, &target, None)?;
+        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
         if response.status().is_success() {
-            return Ok(response);
+            return Ok(Incoming::new(response, exchange));
         }
         Err(Ending::new(
             Exit::Failed,
             format!("the event stream was refused with status {}", response.status()),
         ))
+    }
+
+    fn cut(&self, cut: Cut) -> Ending {
+        match cut {
+            Cut::Connection(Some(error)) => self.unreachable(&error),
+            Cut::Connection(None) => {
+                Ending::new(Exit::Unreachable, format!("the answer of {} was cut off", self.place))
+            }
+            Cut::NotAnAnswer => self.nobody(),
+        }
+    }
+
+    fn nobody(&self) -> Ending {
+        Ending::new(Exit::Failed, format!("the answer of {} is not an agent's", self.place))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Ending {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::args::{Output, WaitArgs};
@@ -187,14 +186,14 @@ impl<'a> Follower<'a> {
 
     /// Reads events until the task rests or the stream ends.
     async fn stream(&mut self) -> Result<(), Ending> {
-        let mut events = self.client.events(self.after).await?.bytes_stream();
+        let mut events = self.client.events(self.after).await?;
         let mut buffer = Vec::new();
         let mut ticks = tokio::time::interval(TICK);
         self.read().await?;
         while !self.is_over() {
             tokio::select! {
-                chunk = events.next() => {
-                    let chunk = chunk.and_then(Result::ok);
+                chunk = events.chunk() => {
+                    let chunk = chunk.ok().flatten();
                     let chunk = chunk.ok_or_else(|| Ending::new(Exit::Unreachable, "the event stream has ended"))?;
                     buffer.extend_from_slice(&chunk);
                     if self.take(&mut buffer) {

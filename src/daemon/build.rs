@@ -27,7 +27,7 @@ use crate::host::{facts, net};
 use crate::model::Identity;
 use crate::peer::Client;
 use crate::process::{self, Control};
-use crate::secure::{AgentKey, PeerIdentity, Seen};
+use crate::secure::{AgentKey, PeerIdentity, Seen, V3Key};
 use crate::sql::{ObserverSql, Own, SeekdbSql};
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -64,8 +64,7 @@ pub(super) async fn build(
 
     let control = Control::new(settings(config, &home), Arc::clone(&clock), tasks.clone());
     let participant = Participant::new(own, Arc::new(store.clone()), Arc::clone(&clock));
-    let key = home.keeper.agent_key(clock.now()).await?;
-    let identity = Arc::new(home.keeper.peer_identity(clock.now()).await?);
+    let Keys { agent: key, v3: v3_key, peer: identity } = keys(&home, &*clock).await?;
     let client = Client::new(own, Arc::clone(&identity), home.ledger.clone(), Arc::clone(&clock))?;
     let network = Network::new(own, client.clone());
     let peers = Arc::new(network.clone());
@@ -116,6 +115,7 @@ pub(super) async fn build(
     let door = Door::new(DoorParts {
         app: app.clone(),
         key,
+        v3_key,
         seen: seen(&store, &*clock).await?,
         keep: home.keeper.clone(),
         identity,
@@ -130,6 +130,20 @@ pub(super) async fn build(
     });
     let listeners = listen(config, &home)?;
     Ok(Agent { home, store, engine, app, health, control, learned, door, listeners, run_state, stopping })
+}
+
+/// The agent's own keys.
+struct Keys {
+    agent: AgentKey,
+    v3: V3Key,
+    peer: Arc<PeerIdentity>,
+}
+
+/// Kept ones, or new ones at the first start; the two that take time are made beside each other.
+async fn keys(home: &Home, clock: &dyn Clock) -> Result<Keys, DaemonError> {
+    let (keeper, now) = (&home.keeper, clock.now());
+    let (agent, v3) = tokio::try_join!(keeper.agent_key(now), keeper.v3_key(now))?;
+    Ok(Keys { agent, v3, peer: Arc::new(keeper.peer_identity(now).await?) })
 }
 
 /// Blocks of headers that were accepted before and have not expired.

@@ -11,7 +11,7 @@ use crate::engine::port::Stamp;
 use crate::error::{Error, Result};
 use crate::flow::ports::Sealer;
 use crate::model::{Password, Timestamp};
-use crate::secure::{AgentKey, BlockHash, KeyError, PeerError, PeerIdentity, Vault};
+use crate::secure::{AgentKey, BlockHash, KeyError, PeerError, PeerIdentity, V3Key, Vault};
 use crate::store::{Secret, Store};
 use crate::tasks::Tasks;
 
@@ -21,6 +21,7 @@ const ROOT: &str = "root_password";
 const AGENT: &str = "agent_password";
 const AGENT_KEY: &str = "agent_key";
 const PEER_KEY: &str = "peer_key";
+const V3_KEY: &str = "v3_key";
 
 /// Store and vault together.
 #[derive(Clone, Debug)]
@@ -59,6 +60,21 @@ impl Keeper {
         }
         let key = Tasks::blocking(AgentKey::generate).await.map_err(unusable)?;
         self.save_key(&key, now).await?;
+        Ok(key)
+    }
+
+    /// The pair of scheme v3, made at the first start.
+    pub(super) async fn v3_key(&self, now: Timestamp) -> Result<V3Key> {
+        let unusable = |error: KeyError| {
+            Error::unexpected(format!("the agent's pair for scheme v3: {error}")).with_source(error)
+        };
+        if let Some(sealed) = self.store.secret(V3_KEY).await? {
+            let der = self.vault.open(V3_KEY, &sealed).map_err(vault_error)?;
+            return V3Key::from_pkcs8(&der).map_err(unusable);
+        }
+        let key = Tasks::blocking(V3Key::generate).await.map_err(unusable)?;
+        let sealed = self.vault.seal(V3_KEY, key.to_pkcs8()).map_err(vault_error)?;
+        self.store.save_secret(Secret { name: V3_KEY.to_owned(), sealed: Some(sealed) }, now).await?;
         Ok(key)
     }
 

@@ -295,7 +295,11 @@ impl PeerAnswer {
 /// The data of an envelope, or its error.
 pub(super) async fn envelope(agent: AgentAddr, response: Response) -> Result<Value> {
     let bytes = response.bytes().await.map_err(|e| unknown(agent, &e))?;
-    let envelope: Envelope<Value> = serde_json::from_slice(&bytes).map_err(|_| {
+    data_of(agent, &bytes)
+}
+
+pub(super) fn data_of(agent: AgentAddr, bytes: &[u8]) -> Result<Value> {
+    let envelope: Envelope<Value> = serde_json::from_slice(bytes).map_err(|_| {
         Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent"))
     })?;
     match envelope.error {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
-use super::client::{Client, envelope, unknown};
+use super::client::{Client, data_of, envelope, unknown};
 use crate::cluster::Members;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::{Gate, Stranger};
 use crate::model::{AgentAddr, Member, Password};
-use crate::secure::{AGENT_HEADER, BodyKey, PublicKey, SealedRequest, seal_request};
+use crate::secure::{Claims, ClaimsTo, V3_HEADER, V3Error, V3PublicKey, V3Request, fresh_request_id};
 use crate::wire::{Info, Secret};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -50,21 +50,36 @@ impl Gate for Client {
     ) -> BoxFuture<'a, Result<Members>> {
         Box::pin(async move {
             let secret: Secret = self.open(master, "/api/v1/secret").await?;
-            let broken = |e: &dyn std::error::Error| {
-                Error::unexpected(format!("the request to {master} cannot be sealed: {e}"))
-            };
-            let key = PublicKey::from_wire(&secret.public_key).map_err(|e| broken(&e))?;
-            let keys = BodyKey::generate().map_err(|e| broken(&e))?;
+            let schemes = secret.auth_schemes.ok_or_else(|| {
+                let text =
+                    format!("what answers at {master} is an agent of OBShell, which is no peer of ours");
+                Error::new(Code::RpcRequestError, text)
+            })?;
+            let broken =
+                |e: V3Error| Error::unexpected(format!("the request to {master} cannot be sealed: {e}"));
+            let key = V3PublicKey::from_wire(&schemes.v3.public_key).map_err(broken)?;
+            let claims =
+                Claims { claims_to: ClaimsTo::Agent, password: password.clone(), ..Claims::default() };
             let body = json!({ "member": own, "isTrial": is_trial }).to_string();
-            let ts = self.clock().now_secs() + HEADER_LIFETIME_SECS;
-            let sealed =
-                seal_request(AGENT_HEADER, &key, password, ts, JOIN_TARGET, &keys, Some(body.as_bytes()));
-            let SealedRequest { header_name, header_value, body } = sealed.map_err(|e| broken(&e))?;
+            let expires = self.clock().now_secs() + HEADER_LIFETIME_SECS;
+            let id = fresh_request_id().map_err(broken)?;
+            let sealed = key.seal("POST", JOIN_TARGET, expires, &id, claims, Some(body.as_bytes()));
+            let V3Request { header_value, body, exchange } = sealed.map_err(broken)?;
             let request =
-                self.http().post(format!("http://{master}{JOIN_TARGET}")).header(header_name, header_value);
-            let request = request.header("Content-Type", "application/json").body(body.unwrap_or_default());
-            let response = request.timeout(LIMIT).send().await.map_err(|e| unknown(master, &e))?;
-            let members = envelope(master, response).await?;
+                self.http().post(format!("http://{master}{JOIN_TARGET}")).header(V3_HEADER, header_value);
+            let request = request.body(body.unwrap_or_default()).timeout(LIMIT);
+            let response = request.send().await.map_err(|e| unknown(master, &e))?;
+            let is_success = response.status().is_success();
+            let mut bytes = response.bytes().await.map_err(|e| unknown(master, &e))?.to_vec();
+            let members = match exchange.open_answer(0, &mut bytes) {
+                Ok(Some(piece)) => data_of(master, &piece.plain)?,
+                // Refused before it knew us: then nothing is sealed.
+                Ok(None) | Err(_) if !is_success => data_of(master, &bytes)?,
+                Ok(None) | Err(_) => {
+                    let text = format!("what answers at {master} is not who has the key that it shows");
+                    return Err(Error::new(Code::RpcRequestFailed, text));
+                }
+            };
             serde_json::from_value(members).map_err(|_| {
                 Error::new(Code::RpcRequestFailed, format!("the answer of {master} cannot be read"))
             })

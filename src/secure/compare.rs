@@ -10,14 +10,14 @@ pub fn is_same(left: &str, right: &str) -> bool {
 
 /// SHA-1 in hexadecimal, for names that `host-info` hides. It protects nothing.
 pub fn sha1_hex(text: &str) -> String {
-    hex(&SHA1_FOR_LEGACY_USE_ONLY, text)
+    hex(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes())
 }
 
-/// SHA-256 in hexadecimal: the name of a text by its content.
-pub fn sha256_hex(text: &str) -> String {
-    hex(&SHA256, text)
+/// SHA-256 in hexadecimal: the name of something by its content.
+pub fn sha256_hex(content: impl AsRef<[u8]>) -> String {
+    hex(&SHA256, content.as_ref())
 }
 
-fn hex(algorithm: &'static Algorithm, text: &str) -> String {
-    digest(algorithm, text.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+fn hex(algorithm: &'static Algorithm, content: &[u8]) -> String {
+    digest(algorithm, content).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

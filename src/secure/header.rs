@@ -8,6 +8,7 @@ use super::body::BodyKey;
 use super::decide::Forward;
 use super::keys::AgentKey;
 use super::strict::{self, RawHeader};
+use super::v3::{Claims, V3Mark};
 use crate::model::{AgentAddr, Password};
 
 /// Longest header line that is looked at.
@@ -51,6 +52,21 @@ impl Opened {
         // What does not open is parsed all the same: as an empty text, which is no header.
         let json = plain.as_deref().map_or(&[][..], |plain| plain.as_slice());
         Self::from_plain(json, blocks)
+    }
+
+    /// What was opened under scheme v3. It was made for this very request, or it had not opened.
+    pub fn of_v3(claims: &Claims, mark: &V3Mark, target: &str) -> Self {
+        Self {
+            auth: claims.password.clone(),
+            ts: Some(mark.expires),
+            uri: target.to_owned(),
+            keys: None,
+            token: Password::default(),
+            session_id: claims.session_id.clone(),
+            forward: Forward::No,
+            forward_agent: None,
+            blocks: vec![mark.once()],
+        }
     }
 
     pub(super) fn from_plain(json: &[u8], blocks: Vec<BlockHash>) -> Option<Self> {

@@ -1,14 +1,15 @@
 //! Keys, sealed requests, decisions about callers, secrets at rest. It computes and does no IO (but for the vault's key
 //! file, which has no other home).
 //!
-//! Purpose: scheme v2 of OBShell (`security.md` §2) on the server's side (`header`, `body`) and on the client's (`seal`);
+//! Purpose: scheme v2 of OBShell (`security.md` §2) on the server's side (`header`, `body`) and on the client's (`seal`); ours,
+//! v3, on both (`v3`);
 //! the decision table of callers (`decide`); agents among themselves (`peer`); what keeps the scheme safe although it is old (`replay`, `limit`, one
 //! [`refusal()`]); and the vault.
 //!
 //! Invariant: everything done with a private key is done by aws-lc-rs; crate `rsa` touches public keys only. Whoever is
 //! not known yet gets one and the same refusal, after the same work.
 //!
-//! Not here: HTTP (`api`), where keys are kept (`store`), schemes v1 and v3 (they come with the other doors).
+//! Not here: HTTP (`api`), where keys are kept (`store`), scheme v1 (it comes with the other doors).
 
 mod body;
 mod compare;
@@ -22,10 +23,13 @@ mod refusal;
 mod replay;
 mod seal;
 mod strict;
+mod v3;
 mod vault;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod v3_tests;
 
 pub use body::BodyKey;
 pub use compare::{is_same, sha1_hex, sha256_hex};
@@ -41,4 +45,8 @@ pub use public::{PublicKey, PublicKeyError};
 pub use refusal::{body_refusal, refusal};
 pub use replay::Seen;
 pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_request};
+pub use v3::{
+    Claims, ClaimsTo, Exchange, NotAnAnswer, Piece, V3_HEADER, V3Error, V3Key, V3Mark, V3PublicKey,
+    V3Request, fresh_request_id,
+};
 pub use vault::{Vault, VaultError};

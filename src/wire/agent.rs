@@ -85,6 +85,8 @@ pub struct Info {
     pub product_version: String,
     /// `seekdb` or `observer`.
     pub engine: String,
+    #[serde(default, rename = "authSchemes")]
+    pub auth_schemes: Option<AuthSchemes>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -191,6 +193,26 @@ pub struct Secret {
     pub ip: String,
     pub port: i64,
     /// Base64 of the PKCS#1 DER.
+    pub public_key: String,
+    /// Absent at agents of OBShell.
+    #[serde(default, rename = "authSchemes")]
+    pub auth_schemes: Option<AuthSchemes>,
+}
+
+/// Schemes of ours, in a member of their own: SDKs fail on values of `supportedAuth` that they do not know.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AuthSchemes {
+    pub v3: SchemeV3,
+}
+
+/// What a client needs for scheme v3 (`docs/scheme-v3.md`).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SchemeV3 {
+    /// First 32 hexadecimal digits of the SHA-256 of the key.
+    #[serde(rename = "keyId")]
+    pub key_id: String,
+    /// RSA key as SubjectPublicKeyInfo, base64 of the DER.
+    #[serde(rename = "publicKey")]
     pub public_key: String,
 }
 

@@ -21,8 +21,8 @@ mod task;
 mod tests;
 
 pub use agent::{
-    AgentBody, AgentInfo, AgentInstance, CredentialView, GitInfo, Info, JoinBody, LastExitView, LockHolder,
-    Obpilot, PasswordBody, Secret, ServerView, Status, StatusAgent,
+    AgentBody, AgentInfo, AgentInstance, AuthSchemes, CredentialView, GitInfo, Info, JoinBody, LastExitView,
+    LockHolder, Obpilot, PasswordBody, SchemeV3, Secret, ServerView, Status, StatusAgent,
 };
 pub use body::{BodyError, parse};
 pub use envelope::{ApiError, Contents, Envelope};

@@ -17,5 +17,6 @@ mod operating;
 mod partition;
 mod records;
 mod recovery;
+mod scheme_v3;
 mod sdk;
 mod transport;
