@@ -78,21 +78,23 @@ class Exchange:
 
 
 class Agent:
-    """One agent. `as_agent`: the password is the agent's, not the one of root@sys."""
+    """One agent. `as_agent`: the password is the agent's, not the one of root@sys. `key_id`: no other key is taken."""
 
-    def __init__(self, ip, port, password="", as_agent=False, session_id=""):
-        self.address = (ip, port)
+    def __init__(self, ip, port, password="", as_agent=False, session_id="", key_id=None):
+        self.address, self.insists = (ip, port), key_id
         self.claims = {"as": "agent" if as_agent else "root", "password": password, "sessionId": session_id}
         self.public_key = self.key_id = None
 
     def read_key(self):
-        """Reads the agent's key. Compare `key_id` with what you know from elsewhere, or keep it and insist on it."""
+        """Reads the agent's key."""
         connection = http.client.HTTPConnection(*self.address, timeout=60)
         connection.request("GET", "/api/v1/secret")
         scheme = json.loads(connection.getresponse().read())["data"]["authSchemes"]["v3"]
         spki = base64.b64decode(scheme["publicKey"])
         if hashlib.sha256(spki).hexdigest()[:32] != scheme["keyId"]:
             raise NotAnAnswer("the key does not have the id that it is shown with")
+        if self.insists not in (None, scheme["keyId"]):
+            raise NotAnAnswer(f"it shows key {scheme['keyId']}, and not the one that it should have")
         self.public_key, self.key_id = load_der_public_key(spki), scheme["keyId"]
 
     def seal(self, method, target, body=None, idempotency_key=None, secret=None, expires=None, request_id=None):
@@ -110,7 +112,7 @@ class Agent:
         return value, exchange.seal_body(body) if body is not None else None, exchange
 
     def send(self, method, target, body=None, **more):
-        """Status and envelope. Reads the key once more when the agent has another one by now."""
+        """Status and envelope."""
         if self.public_key is None:
             self.read_key()
         plain = None if body is None else json.dumps(body).encode()
@@ -128,6 +130,9 @@ class Agent:
     def call(self, method, target, body=None, **more):
         """The data of the answer."""
         status, envelope = self.send(method, target, body, **more)
+        if status == 401 and envelope["error"]["errCode"] == "Security.Authentication.KeyId.Unknown" and not self.insists:
+            self.read_key()
+            status, envelope = self.send(method, target, body, **more)
         if status >= 400:
             raise Refused(status, envelope["error"], envelope.get("data"))
         return envelope.get("data")

@@ -211,13 +211,12 @@ async fn open_v3(
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Option<(HeaderKind, Opened, V3Seal)>> {
-    let key = door.v3_key();
     let Some(mark) = v3_mark(headers) else { return Ok(None) };
-    if mark.key_id != key.id() {
+    let Some(key) = door.v3_key_named(&mark.key_id) else {
         let text = format!("key {} is not the one of this agent; read GET /api/v1/secret again", mark.key_id);
-        let known = serde_json::json!({ "keyId": key.id() });
+        let known = serde_json::json!({ "keyId": door.v3_key().id() });
         return Err(Error::new(Code::KeyIdUnknown, text).with_data(known));
-    }
+    };
     let (method, target) = (method.to_string(), meta.target.clone());
     let opened = Tasks::blocking(move || {
         let (claims, exchange) = key.open(&mark, &method, &target)?;

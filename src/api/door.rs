@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -10,14 +11,19 @@ use super::session::Sessions;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Api, Auth, Network};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Password, Timestamp};
 use crate::peer;
-use crate::secure::{AgentKey, BlockHash, Budget, Limiter, Opened, PeerIdentity, Seen, V3Key};
+use crate::secure::{
+    AgentKey, BlockHash, Budget, KeyError, Limiter, Opened, PeerIdentity, Seen, V3Key, key_id_of,
+};
 use crate::tasks::Tasks;
 
 /// What has to outlive the process, kept by the store.
 pub trait RememberBlocks: Send + Sync + std::fmt::Debug {
+    /// Keeps the key of scheme v3 that replaces the present one; returns after the commit.
+    fn keep_v3_key(&self, key: Arc<V3Key>, now: Timestamp) -> BoxFuture<'_, Result<()>>;
+
     /// Queues the blocks of a request that is about to change something; committed no later than the change.
     fn remember(&self, blocks: Vec<BlockHash>, expires_at: Timestamp, now: Timestamp);
 
@@ -25,8 +31,18 @@ pub trait RememberBlocks: Send + Sync + std::fmt::Debug {
     fn keep_key(&self, key: Arc<AgentKey>, now: Timestamp) -> BoxFuture<'_, Result<()>>;
 }
 
+/// How long requests that were sealed for the key of v3 before the present one are taken.
+const V3_GRACE: Duration = Duration::from_secs(600);
+
 /// Length from which OBShell's old clients may have sealed a root password inside a body (`http-api.md` §7.1).
 const SEALED_LEN_MIN: usize = 172;
+
+/// The pair of scheme v3, and the one before with the end of its grace.
+#[derive(Clone, Debug)]
+struct V3Keys {
+    now: Arc<V3Key>,
+    before: Option<(Arc<V3Key>, Timestamp)>,
+}
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -38,7 +54,7 @@ pub struct Door {
 struct Inner {
     app: App,
     key: RwLock<Arc<AgentKey>>,
-    v3_key: Arc<V3Key>,
+    v3_keys: RwLock<V3Keys>,
     seen: Mutex<Seen>,
     limiter: Mutex<Limiter>,
     budget: Mutex<Budget>,
@@ -100,7 +116,7 @@ impl Door {
         let inner = Inner {
             app,
             key: RwLock::new(Arc::new(key)),
-            v3_key: Arc::new(v3_key),
+            v3_keys: RwLock::new(V3Keys { now: Arc::new(v3_key), before: None }),
             seen: Mutex::new(seen),
             limiter: Mutex::new(Limiter::new(auth.failures_per_minute_max)),
             budget: Mutex::new(Budget::new(auth.failed_openings_max)),
@@ -165,8 +181,44 @@ impl Door {
         Arc::clone(&self.inner.key.read().expect("no holder of this lock panics"))
     }
 
+    fn v3_keys(&self) -> V3Keys {
+        self.inner.v3_keys.read().expect("no holder of this lock panics").clone()
+    }
+
     pub(super) fn v3_key(&self) -> Arc<V3Key> {
-        Arc::clone(&self.inner.v3_key)
+        self.v3_keys().now
+    }
+
+    /// The key of this id, the one before included while its grace lasts.
+    pub(super) fn v3_key_named(&self, id: &str) -> Option<Arc<V3Key>> {
+        let V3Keys { now, before } = self.v3_keys();
+        if now.id() == id {
+            return Some(now);
+        }
+        let (before, until) = before?;
+        (before.id() == id && self.now() < until).then_some(before)
+    }
+
+    pub(super) fn v2_key_id(&self) -> String {
+        key_id_of(self.public_key().as_bytes())
+    }
+
+    /// New keys of both schemes. Clients of v2 read the new one by themselves; for those of v3 the old one counts a while.
+    ///
+    /// # Errors
+    /// When they cannot be made or kept; then the old ones stay.
+    pub(super) async fn rotate_keys(&self) -> Result<()> {
+        let unmade = |error: KeyError| Error::unexpected(format!("no key was made: {error}"));
+        let (agent, v3) = tokio::join!(Tasks::blocking(AgentKey::generate), Tasks::blocking(V3Key::generate));
+        let (agent, v3) = (Arc::new(agent.map_err(unmade)?), Arc::new(v3.map_err(unmade)?));
+        let now = self.now();
+        self.inner.keep.keep_v3_key(Arc::clone(&v3), now).await?;
+        self.inner.keep.keep_key(Arc::clone(&agent), now).await?;
+        let mut keys = self.inner.v3_keys.write().expect("no holder of this lock panics");
+        let until = now.checked_add(V3_GRACE).unwrap_or(now);
+        *keys = V3Keys { before: Some((Arc::clone(&keys.now), until)), now: v3 };
+        *self.inner.key.write().expect("no holder of this lock panics") = agent;
+        Ok(())
     }
 
     pub(super) fn public_key(&self) -> String {

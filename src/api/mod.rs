@@ -17,6 +17,7 @@ mod drain;
 mod elsewhere;
 mod events;
 mod info;
+mod keys;
 mod meta;
 mod ob;
 mod openapi;

@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use actix_web::web::{ServiceConfig, method};
 use actix_web::{HttpRequest, web};
 
-use super::{agent, events, info, ob, public, rpc, task};
+use super::{agent, events, info, keys, ob, public, rpc, task};
 use crate::secure::RouteClass;
 
 /// A row, without its handler.
@@ -61,6 +61,9 @@ routes! {
     GET "/api/v1/obcluster/topology/info" Protected => info::topology;
     GET "/api/v1/observer/info" Protected => info::observer_info;
     GET "/api/v1/ob/agents" Protected => agent::agents;
+
+    GET "/api/v1/security/keys" Protected => keys::show;
+    POST "/api/v1/security/keys/rotate" Protected => keys::rotate;
 
     GET "/api/v1/task/events" Protected => events::events;
     GET "/api/v1/task/dags/ob" Protected => task::dags_ob;

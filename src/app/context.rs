@@ -103,6 +103,11 @@ impl App {
         self.parts.learned.borrow().clone()
     }
 
+    /// By which other agents know this one.
+    pub fn peer_key(&self) -> &str {
+        &self.parts.ports.about.peer_key
+    }
+
     pub fn ledger(&self) -> &Ledger {
         &self.parts.ledger
     }

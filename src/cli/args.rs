@@ -36,6 +36,9 @@ pub struct Global {
     /// File with the password for --host, or for the command (first line); else OBPILOT_PASSWORD, else a prompt
     #[arg(long, global = true, help_heading = AGENT, value_name = "FILE", hide_short_help = true)]
     pub password_file: Option<Utf8PathBuf>,
+    /// Take the key that the agent of --host shows now, whatever it was before
+    #[arg(long, global = true, help_heading = AGENT, hide_short_help = true)]
+    pub accept_new_key: bool,
     /// Form of what goes to stdout
     #[arg(long, short = None, global = true, help_heading = AGENT, value_enum, default_value_t = Output::Text, value_name = "FORM")]
     pub output: Output,
@@ -68,6 +71,9 @@ pub enum Command {
     /// Tasks: list, show, watch, and the four operators
     #[command(subcommand, visible_alias = "utilities")]
     Task(TaskCommand),
+    /// Keys: show, rotate
+    #[command(subcommand)]
+    Security(SecurityCommand),
     /// The agent's store: backup and check
     #[command(subcommand)]
     Store(StoreCommand),
@@ -449,6 +455,18 @@ pub enum StoreCommand {
     Check {
         /// The file [default: the store of --home]
         file: Option<Utf8PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum SecurityCommand {
+    /// The ids of the agent's keys, to compare with what clients were shown
+    Show,
+    /// New keys for schemes v2 and v3
+    Rotate {
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 

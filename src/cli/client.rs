@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::args::Global;
 use super::exit::{Ending, Exit};
-use super::password;
 use super::sealing::{Cut, Incoming, Sealing};
+use super::{known, password};
 use crate::config::STATE_DIR;
 use crate::model::AgentAddr;
 use crate::secure::Exchange;
@@ -88,6 +88,8 @@ impl Client {
         let mut client =
             Self { http, base: format!("http://{addr}"), place: addr.to_string(), sealing: None };
         let secret: Secret = client.get("/api/v1/secret").await?;
+        let key_id = secret.auth_schemes.as_ref().map(|schemes| schemes.v3.key_id.as_str());
+        known::check(&client.place, key_id, global)?;
         let password = password::for_host(global, &addr.to_string())?;
         client.sealing = Some(Sealing::new(&client.place, &secret, password)?);
         Ok(client)

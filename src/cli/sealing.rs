@@ -43,7 +43,11 @@ impl Sealing {
         };
         let key = match &secret.auth_schemes {
             Some(schemes) => {
-                Key::V3(V3PublicKey::from_wire(&schemes.v3.public_key).map_err(|e| unusable(&e))?)
+                let key = V3PublicKey::from_wire(&schemes.v3.public_key).map_err(|e| unusable(&e))?;
+                if key.id() != schemes.v3.key_id {
+                    return Err(unusable(&"it does not have the id that it is shown with"));
+                }
+                Key::V3(key)
             }
             None => Key::V2(PublicKey::from_wire(&secret.public_key).map_err(|e| unusable(&e))?),
         };

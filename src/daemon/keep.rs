@@ -59,7 +59,7 @@ impl Keeper {
             return AgentKey::from_pkcs8(&der).map_err(unusable);
         }
         let key = Tasks::blocking(AgentKey::generate).await.map_err(unusable)?;
-        self.save_key(&key, now).await?;
+        self.save_pair(AGENT_KEY, key.to_pkcs8(), now).await?;
         Ok(key)
     }
 
@@ -73,8 +73,7 @@ impl Keeper {
             return V3Key::from_pkcs8(&der).map_err(unusable);
         }
         let key = Tasks::blocking(V3Key::generate).await.map_err(unusable)?;
-        let sealed = self.vault.seal(V3_KEY, key.to_pkcs8()).map_err(vault_error)?;
-        self.store.save_secret(Secret { name: V3_KEY.to_owned(), sealed: Some(sealed) }, now).await?;
+        self.save_pair(V3_KEY, key.to_pkcs8(), now).await?;
         Ok(key)
     }
 
@@ -86,14 +85,13 @@ impl Keeper {
             return PeerIdentity::from_pkcs8(&der).map_err(unusable);
         }
         let identity = PeerIdentity::generate().map_err(unusable)?;
-        let sealed = self.vault.seal(PEER_KEY, identity.to_pkcs8()).map_err(vault_error)?;
-        self.store.save_secret(Secret { name: PEER_KEY.to_owned(), sealed: Some(sealed) }, now).await?;
+        self.save_pair(PEER_KEY, identity.to_pkcs8(), now).await?;
         Ok(identity)
     }
 
-    async fn save_key(&self, key: &AgentKey, now: Timestamp) -> Result<()> {
-        let sealed = self.vault.seal(AGENT_KEY, key.to_pkcs8()).map_err(vault_error)?;
-        self.store.save_secret(Secret { name: AGENT_KEY.to_owned(), sealed: Some(sealed) }, now).await
+    async fn save_pair(&self, name: &'static str, pkcs8: &[u8], now: Timestamp) -> Result<()> {
+        let sealed = self.vault.seal(name, pkcs8).map_err(vault_error)?;
+        self.store.save_secret(Secret { name: name.to_owned(), sealed: Some(sealed) }, now).await
     }
 }
 
@@ -125,7 +123,11 @@ impl RememberBlocks for Keeper {
     }
 
     fn keep_key(&self, key: Arc<AgentKey>, now: Timestamp) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { self.save_key(&key, now).await })
+        Box::pin(async move { self.save_pair(AGENT_KEY, key.to_pkcs8(), now).await })
+    }
+
+    fn keep_v3_key(&self, key: Arc<V3Key>, now: Timestamp) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move { self.save_pair(V3_KEY, key.to_pkcs8(), now).await })
     }
 }
 

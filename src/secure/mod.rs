@@ -47,6 +47,6 @@ pub use replay::Seen;
 pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_request};
 pub use v3::{
     Claims, ClaimsTo, Exchange, NotAnAnswer, Piece, V3_HEADER, V3Error, V3Key, V3Mark, V3PublicKey,
-    V3Request, fresh_request_id,
+    V3Request, fresh_request_id, key_id_of,
 };
 pub use vault::{Vault, VaultError};

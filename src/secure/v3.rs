@@ -59,9 +59,9 @@ impl std::fmt::Debug for V3Key {
     }
 }
 
-/// First half of the SHA-256 of the SubjectPublicKeyInfo.
-fn id_of(spki: &[u8]) -> String {
-    sha256_hex(spki).chars().take(KEY_ID_LEN).collect()
+/// Names a public key by the first half of its SHA-256; under v3 that of the SubjectPublicKeyInfo.
+pub fn key_id_of(key: &[u8]) -> String {
+    sha256_hex(key).chars().take(KEY_ID_LEN).collect()
 }
 
 impl V3Key {
@@ -78,7 +78,7 @@ impl V3Key {
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
         let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| KeyError::Stored)?;
         let spki = AsDer::<PublicKeyX509Der<'_>>::as_der(&key.public_key()).map_err(|_| KeyError::Stored)?;
-        let (public_on_wire, id) = (STANDARD.encode(spki.as_ref()), id_of(spki.as_ref()));
+        let (public_on_wire, id) = (STANDARD.encode(spki.as_ref()), key_id_of(spki.as_ref()));
         let private = OaepPrivateDecryptingKey::new(key).map_err(|_| KeyError::Stored)?;
         Ok(Self { private, pkcs8: Zeroizing::new(der.to_vec()), public_on_wire, id })
     }
@@ -389,7 +389,7 @@ impl V3PublicKey {
         let spki = STANDARD.decode(text).map_err(|_| V3Error::PublicKey)?;
         let key = PublicEncryptingKey::from_der(&spki).map_err(|_| V3Error::PublicKey)?;
         let key = OaepPublicEncryptingKey::new(key).map_err(|_| V3Error::PublicKey)?;
-        Ok(Self { key, id: id_of(&spki) })
+        Ok(Self { key, id: key_id_of(&spki) })
     }
 
     pub fn id(&self) -> &str {

@@ -13,6 +13,7 @@ mod body;
 mod envelope;
 mod host;
 mod info;
+mod keys;
 mod ob;
 mod peer;
 mod task;
@@ -31,6 +32,7 @@ pub use info::{
     BlockedView, ClusterInfo, LockView, NotReached, ObClusterInfo, ObInfo, RootServerInfo, SafeToStop,
     ServerInfo, ServerMore, TopologyInfo, TopologyServer, WaitView, ZoneInfo,
 };
+pub use keys::{KeyView, Keys};
 pub use ob::{
     ClusterConfigBody, ForcePass, InitBody, ObserverConfigBody, Plan, PlanServer, PlanStream, RootPwdBody,
     ScopeBody, StartBody, StopBody, ZoneStopBody,

@@ -243,3 +243,56 @@ async fn the_command_line_speaks_it() {
     let output = wrong.env("OBPILOT_PASSWORD", "wrong").output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// W4: a key that is not the one of last time is not given the password; new keys interrupt nobody who goes on.
+#[tokio::test]
+async fn w4_another_key_than_last_time_is_asked_nothing() {
+    let (home, agent) = owned().await;
+    let show = |more: &[&str]| {
+        let address = home.address();
+        let mut command = home.cli_command(&[&["--host", &address, "task", "list"], more].concat());
+        let output = command.env("OBPILOT_PASSWORD", "wrong").output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = show(&[]);
+    assert!(code == Some(7) && said.contains("first contact with"), "{said}");
+    let before = agent.door.get("/api/v1/security/keys").await.data();
+    let id = before["v3"]["keyId"].as_str().unwrap();
+    let known = home.state().join("obpilot/known_agents");
+    assert_eq!(std::fs::read_to_string(&known).unwrap(), format!("{} {id}\n", home.address()));
+    let (_, said) = show(&[]);
+    assert!(!said.contains("first contact") && said.contains("not authorised"), "{said}");
+
+    // What was sealed for the old key a moment ago still opens; whoever asks again uses the new one.
+    let honest = Forged::honest("before");
+    let old = key_of(&home).await;
+    let body = json!({ "password": OWN }).to_string();
+    let seal = |id: &str| {
+        old.seal("POST", TARGET, now() + 60, id, honest.claims.clone(), Some(body.as_bytes())).unwrap()
+    };
+    let rotated = home.cli(&["security", "rotate", "--yes", "--output", "json"]);
+    let after: Value = serde_json::from_slice(&rotated.stdout).unwrap();
+    assert_ne!(after["v3"], before["v3"]);
+    assert_ne!(after["v2"], before["v2"]);
+    assert_eq!(after["peer"], before["peer"]);
+    let V3Request { header_value, body, exchange } = seal("in-flight");
+    assert_eq!(honest.send_as(&home, header_value, body, &exchange).await.status, 200);
+    assert_eq!(Forged::honest("after").send(&home).await.status, 200);
+
+    let (code, said) = show(&[]);
+    assert!(
+        code == Some(7) && said.contains("nothing was sent") && said.contains("--accept-new-key"),
+        "{said}"
+    );
+    let (_, said) = show(&["--accept-new-key"]);
+    assert!(said.contains("from now on") && said.contains("not authorised"), "{said}");
+    let (_, said) = show(&[]);
+    assert!(!said.contains("nothing was sent"), "{said}");
+
+    // The old one ends with the life of the agent.
+    drop(agent);
+    let _agent = home.start();
+    let V3Request { header_value, body, exchange } = seal("too-late");
+    let came = honest.send_as(&home, header_value, body, &exchange).await;
+    assert!(came.status == 401 && came.text.contains("KeyId.Unknown"), "{}", came.text);
+}

@@ -55,11 +55,18 @@ connection.close()
 error = refused(lambda: agent.call("POST", "/api/v1/ob/start", {"scope": {"type": "NONE"}}), "OB.Cluster.Scope.Invalid", 400)
 refused(lambda: Agent(ip, port, password="wrong", as_agent=True).call("GET", "/api/v1/ob/info"), "Common.Unauthorized", 401)
 
-# Another key: told plainly, with the right id.
+# A key that was replaced is read again; who insists on one asks nobody else.
 other = Agent(ip, port, password=password, as_agent=True)
 other.read_key()
 known, other.key_id = other.key_id, "0" * 32
-error = refused(lambda: other.call("GET", "/api/v1/ob/info"), "Security.Authentication.KeyId.Unknown", 401)
-assert error.data == {"keyId": known}, error.data
+status, envelope = other.send("GET", "/api/v1/ob/info")
+assert (status, envelope["data"]) == (401, {"keyId": known}), envelope
+assert other.call("GET", "/api/v1/agents/status")
+assert Agent(ip, port, password=password, as_agent=True, key_id=known).call("GET", "/api/v1/agents/status")
+try:
+    Agent(ip, port, password=password, as_agent=True, key_id="0" * 32).call("GET", "/api/v1/ob/info")
+    raise AssertionError("it asked an agent with another key")
+except NotAnAnswer:
+    pass
 
 print("scheme v3 does what it says")

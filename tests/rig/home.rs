@@ -132,11 +132,17 @@ impl Home {
         self.cli_command(args).output().unwrap()
     }
 
+    /// Where the CLI of this home remembers the keys of agents.
+    pub fn state(&self) -> PathBuf {
+        self.path.with_file_name("state")
+    }
+
     /// A command of the CLI on this home, not yet running.
     pub fn cli_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_obpilot"));
         command.arg("--home").arg(&self.path).args(args).stdin(Stdio::null());
         command.env("OBPILOT_ROOT_PASSWORD", PASSWORD).env("NO_COLOR", "1");
+        command.env("XDG_STATE_HOME", self.state());
         command
     }
 
