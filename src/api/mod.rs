@@ -16,17 +16,21 @@ mod door;
 mod drain;
 mod elsewhere;
 mod events;
+mod figures;
 mod info;
 mod meta;
 mod ob;
 mod openapi;
+mod parameters;
 mod public;
+mod reading;
 mod reply;
 mod route;
 mod rpc;
 mod serve;
 mod session;
 mod task;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;

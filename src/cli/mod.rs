@@ -14,6 +14,7 @@ mod client;
 mod cluster;
 pub mod exit;
 mod follow;
+mod parameter;
 mod password;
 mod render;
 mod run;
