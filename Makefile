@@ -13,6 +13,9 @@ ENGINE := build/engine/pylibseekdb/seekdb
 # OBShell's own client, which the tests drive unpatched.
 SDK_PACKAGE := obshell==0.0.9
 SDK := build/python/obshell/__init__.py
+# Asks a running agent whatever its OpenAPI document allows, and what it does not.
+SCHEMA_PACKAGE := schemathesis==4.32.5
+SCHEMA := build/schemathesis/schemathesis/__init__.py
 DENY_VERSION := 0.20.2
 DENY := build/tools/bin/cargo-deny
 
@@ -31,7 +34,7 @@ demo: build engine ## Everything set up, and the main job seen running; HOLD=1 l
 	@tests/demo/three_hosts.sh
 
 .PHONY: test
-test: check engine sdk ## Everything set up, and every test passed
+test: check engine sdk schema ## Everything set up, and every test passed
 	cargo test --locked
 	cargo test --locked --features obpilot/crash-points --test crash -- --nocapture
 	@$(MAKE) figures
@@ -62,9 +65,10 @@ proto: ## Writes the documents in proto/ anew from the code
 	cargo run --locked --quiet -- debug openapi > build/openapi.json && mv build/openapi.json proto/openapi.json
 	cargo run --locked --quiet -- debug errors > build/errors.json && mv build/errors.json proto/errors.json
 
-.PHONY: engine sdk deny
+.PHONY: engine sdk schema deny
 engine: $(ENGINE)
 sdk: $(SDK)
+schema: $(SCHEMA)
 deny: $(DENY)
 
 # A package lands in a folder of its own and is moved when it is whole: an interrupted download leaves no half of it.
@@ -83,6 +87,10 @@ $(ENGINE):
 $(SDK):
 	@echo "fetching the client SDK ($(SDK_PACKAGE)) into build/python"
 	$(call fetch,build/python,,$(SDK_PACKAGE))
+
+$(SCHEMA):
+	@echo "fetching the tester of the OpenAPI document ($(SCHEMA_PACKAGE)) into build/schemathesis"
+	$(call fetch,build/schemathesis,,$(SCHEMA_PACKAGE))
 
 # Unoptimised: it is compiled in a minute instead of ten, and has two seconds to work.
 $(DENY):

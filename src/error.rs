@@ -116,6 +116,9 @@ codes! {
     StopModeRequired "OB.Cluster.ForceStopOrTerminateRequired" 400 NONE, "force or terminate is required", "须指定 force 或 terminate";
     ReplicaInvalid "OB.Cluster.Tenant.Replica.Invalid" 400 NONE, "a log stream would lose its majority", "日志流将失去多数派";
     StoppedInMultiZone "OB.Server.StoppedInMultiZone" 400 NONE, "servers of several zones would be stopped", "不能同时停止多个 Zone 中的节点";
+    ServerNotExist "OB.Server.NotExist" 400 NONE, "no such server", "节点不存在";
+    ParameterScope "OB.Parameter.Scope.Invalid" 400 NONE, "unknown scope of a parameter", "参数作用域不合法";
+    SharedStorageNotSupported "SharedStorage.NotSupported" 400 NONE, "the cluster has no shared storage", "集群未使用共享存储";
     RsListInvalid "OB.Parameter.RsList.Invalid" 400 NONE, "the list of root servers does not fit", "rootservice_list 不合法";
     PlanChanged "OB.Plan.Changed" 400 NONE, "the plan does not hold any more", "计划已失效";
     ServerNotReady "OB.Server.Unavailable" 500 NONE, "the database process is not serving", "数据库进程不可用";

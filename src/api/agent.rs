@@ -7,7 +7,7 @@ use super::call::Call;
 use super::elsewhere::hand_on;
 use super::meta::Meta;
 use super::reply::{Failure, Outcome, failure};
-use crate::app::JoinRequest;
+use crate::app::{App, JoinRequest};
 use crate::error::Result;
 use crate::host::facts;
 use crate::model::{AgentAddr, Identity};
@@ -85,9 +85,14 @@ pub(super) async fn password(call: Call<PasswordBody>) -> Outcome<Value> {
 #[utoipa::path(get, path = "/api/v1/agent/host-info", tag = "agent",
     responses((status = 200, body = Envelope<HostInfo>)))]
 pub(super) async fn host_info(call: Call<()>) -> Outcome<HostInfo> {
-    let (ip, virtualization) = (call.app.own().ip, call.app.learned().virtualization);
+    Outcome::data(Ok(own_host(&call.app).await))
+}
+
+/// What this host is made of.
+pub(super) async fn own_host(app: &App) -> HostInfo {
+    let (ip, virtualization) = (app.own().ip, app.learned().virtualization);
     let facts = Tasks::blocking(move || facts::read(virtualization)).await;
-    Outcome::data(Ok(HostInfo::new(ip, &facts, secure::sha1_hex)))
+    HostInfo::new(ip, &facts, secure::sha1_hex)
 }
 
 /// The agents of the cluster

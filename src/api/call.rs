@@ -25,7 +25,8 @@ use crate::flow::peers::Ask;
 use crate::secure::{RouteClass, body_refusal};
 use crate::wire::{
     AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, JoinBody, ObserverConfigBody, OperatorBody,
-    PasswordBody, RootPwdBody, StartBody, StopBody, ZoneStopBody, parse,
+    PasswordBody, RootPwdBody, SetParametersBody, StartBody, StopBody, StorageKeyBody, UpgradeBody,
+    ZoneStopBody, parse,
 };
 
 /// A body as a route wants it.
@@ -41,6 +42,34 @@ impl Body for () {
 
     fn read(_: &[u8]) -> std::result::Result<Self, BodyError> {
         Ok(())
+    }
+}
+
+/// A body that is read and not looked at: nobody needs it, and it keeps to the limits all the same.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unread;
+
+impl Body for Unread {
+    fn read(_: &[u8]) -> std::result::Result<Self, BodyError> {
+        Ok(Self)
+    }
+}
+
+/// A body that a handler judges after what comes before it, such as the identity.
+#[derive(Debug)]
+pub(super) struct Judged<B>(std::result::Result<B, BodyError>);
+
+impl<B: Body> Body for Judged<B> {
+    fn read(bytes: &[u8]) -> std::result::Result<Self, BodyError> {
+        Ok(Self(B::read(bytes)))
+    }
+}
+
+impl<B> Judged<B> {
+    /// # Errors
+    /// `Common.BindJsonFailed`.
+    pub(super) fn get(self) -> Result<B> {
+        self.0.map_err(|e| Error::new(Code::BindJsonFailed, e.0))
     }
 }
 
@@ -70,8 +99,11 @@ bodies!(
     OperatorBody,
     PasswordBody,
     RootPwdBody,
+    SetParametersBody,
     StartBody,
     StopBody,
+    StorageKeyBody,
+    UpgradeBody,
     ZoneStopBody
 );
 
@@ -117,6 +149,11 @@ impl<B> Call<B> {
 
     pub(super) fn wants_plan(&self) -> Result<bool> {
         self.flag("plan", false)
+    }
+
+    /// What the query says under a name.
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        form_value(&self.query, name)
     }
 
     pub(super) fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>> {

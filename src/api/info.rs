@@ -7,9 +7,11 @@ use futures_util::future::join_all;
 use serde_json::Value;
 
 use super::call::Call;
+use super::figures;
 use super::public::render_status;
 use super::reply::Outcome;
 use crate::app::{InfoView, ServerView, ZoneView};
+use crate::cluster::figures::Figures;
 use crate::cluster::{Act, may};
 use crate::error::Result;
 use crate::model::{API_VERSION, AgentAddr, Identity};
@@ -102,55 +104,88 @@ pub(super) async fn cluster_info(call: Call<()>) -> Outcome<ClusterInfo> {
             2 => "RESTRICTED",
             _ => "AVAILABLE",
         };
-        let state = &view.state;
-        ClusterInfo {
-            cluster_name: state.cluster.name.clone().unwrap_or_default(),
-            cluster_id: state.cluster.id.unwrap_or(0),
-            ob_version: view.version.clone(),
-            startup_mode: String::new(),
-            status: status.to_owned(),
-            is_community_edition: true,
-            is_standalone: false,
-            dead_lock_detection_enabled: false,
-            is_shared_storage: false,
-            local_task_id: None,
-            zones: view.zones.iter().map(zone_info).collect(),
-        }
+        render_cluster(&view, status)
     }))
+}
+
+fn render_cluster(view: &InfoView, status: &str) -> ClusterInfo {
+    let state = &view.state;
+    let told = view.figures.as_deref();
+    let own_license = |told: &Figures| {
+        told.licenses.as_ref().filter(|_| told.is_standalone())?.first().map(figures::license)
+    };
+    ClusterInfo {
+        cluster_name: told
+            .and_then(|told| told.name.clone())
+            .or_else(|| state.cluster.name.clone())
+            .unwrap_or_default(),
+        cluster_id: told.and_then(|told| told.id).or(state.cluster.id).unwrap_or(0),
+        ob_version: view.version.clone(),
+        startup_mode: told.map_or_else(String::new, |told| {
+            // Versions without the parameter know this mode only (W56).
+            told.startup_mode.clone().unwrap_or_else(|| "NORMAL".to_owned())
+        }),
+        status: status.to_owned(),
+        is_community_edition: told.is_none_or(|told| told.edition.is_community()),
+        is_standalone: told.is_some_and(Figures::is_standalone),
+        dead_lock_detection_enabled: told.is_some_and(|told| told.detects_deadlocks),
+        is_shared_storage: told.is_some_and(Figures::is_shared_storage),
+        local_task_id: view.task.clone(),
+        stats: figures::cluster_stats(view),
+        zones: zone_infos(view),
+        tenants: told.into_iter().flat_map(|told| &told.tenants).map(figures::tenant).collect(),
+        tenant_stats: told.into_iter().flat_map(|told| &told.tenants).map(figures::tenant_stats).collect(),
+        license: told.and_then(own_license),
+    }
 }
 
 /// Zones and servers (only on a CLUSTER AGENT)
 #[utoipa::path(get, path = "/api/v1/obcluster/topology/info", tag = "cluster", responses((status = 200, body = Envelope<TopologyInfo>)))]
 pub(super) async fn topology(call: Call<()>) -> Outcome<TopologyInfo> {
     let view = overview(&call).await;
-    Outcome::data(view.map(|view| TopologyInfo { zones: view.zones.iter().map(zone_info).collect() }))
+    Outcome::data(view.map(|view| TopologyInfo { zones: zone_infos(&view) }))
 }
 
 async fn overview(call: &Call<()>) -> Result<InfoView> {
     may(Act::Operate, call.app.own(), call.app.identity())?;
-    Ok(call.app.overview().await)
+    Ok(call.app.full_overview().await)
 }
 
-fn zone_info(zone: &ZoneView) -> ZoneInfo {
-    let root = zone.servers.iter().find(|server| server.row.as_ref().is_some_and(|row| row.has_root));
+fn zone_infos(view: &InfoView) -> Vec<ZoneInfo> {
+    view.zones.iter().map(|zone| zone_info(zone, view.figures.as_deref())).collect()
+}
+
+/// Where the root service has a replica in a zone; else the server that runs it, if it is there.
+fn root_server(zone: &ZoneView, told: Option<&Figures>) -> RootServerInfo {
+    let info = |ip: String, role: &str, svr_port: u16| RootServerInfo {
+        ip,
+        role: role.to_owned(),
+        zone: zone.name.clone(),
+        svr_port,
+    };
+    let replica = told.and_then(|told| told.roots.iter().find(|root| root.zone == zone.name));
+    if let Some(root) = replica {
+        return info(root.server.ip.to_string(), &root.role, root.server.port);
+    }
+    let leads = |server: &&ServerView| server.row.as_ref().is_some_and(|row| row.has_root);
+    let leader = zone.servers.iter().find(leads);
+    leader.map(|server| info(server.ip.clone(), "LEADER", server.rpc_port)).unwrap_or_default()
+}
+
+fn zone_info(zone: &ZoneView, told: Option<&Figures>) -> ZoneInfo {
     ZoneInfo {
         name: zone.name.clone(),
         idc_name: zone.idc.clone(),
         region_name: zone.region.clone(),
         status: zone.status.clone(),
         inner_status: zone.inner_status.clone(),
-        root_server: root.map(|server| RootServerInfo {
-            ip: server.ip.clone(),
-            role: "LEADER".to_owned(),
-            zone: zone.name.clone(),
-            svr_port: server.rpc_port,
-        }),
-        servers: zone.servers.iter().map(server_info).collect(),
+        root_server: root_server(zone, told),
+        servers: zone.servers.iter().map(|server| server_info(server, told, &zone.name)).collect(),
         local_task_id: zone.task.clone(),
     }
 }
 
-fn server_info(server: &ServerView) -> ServerInfo {
+fn server_info(server: &ServerView, told: Option<&Figures>, zone: &str) -> ServerInfo {
     let row = server.row.as_ref();
     let facts = server.seen.as_ref().and_then(|seen| seen.facts());
     let is_reached = facts.is_some();
@@ -171,6 +206,7 @@ fn server_info(server: &ServerView) -> ServerInfo {
         inner_status: row.map(|row| row.status.clone()).unwrap_or_default(),
         start_time: row.and_then(|row| row.started.clone()),
         stop_time: row.and_then(|row| row.stopped.clone()),
+        stats: figures::server_stats(server, told, zone),
         architecture: server.architecture.clone(),
         data_dir: facts.map(|facts| facts.data_dir.clone()).unwrap_or_default(),
         redo_dir: facts.map(|facts| facts.redo_dir.clone()).unwrap_or_default(),
@@ -191,8 +227,9 @@ fn server_info(server: &ServerView) -> ServerInfo {
 /// This host's server
 #[utoipa::path(get, path = "/api/v1/observer/info", tag = "cluster", responses((status = 200, body = Envelope<ServerInfo>)))]
 pub(super) async fn observer_info(call: Call<()>) -> Outcome<ServerInfo> {
-    let own = call.app.own_server().await;
-    Outcome::data(Ok(own.map(|server| server_info(&server)).unwrap_or_default()))
+    let (own, told) = tokio::join!(call.app.own_server(), call.app.figures());
+    let zone = call.app.ledger().state().zone.as_ref().map(ToString::to_string).unwrap_or_default();
+    Outcome::data(Ok(own.map(|server| server_info(&server, told.as_deref(), &zone)).unwrap_or_default()))
 }
 
 /// Status of every agent that answers within a second, by its address
@@ -213,15 +250,20 @@ pub(super) async fn agents_status(call: Call<()>) -> Outcome<Value> {
 }
 
 async fn status_of(call: &Call<()>, agent: AgentAddr) -> Option<(AgentAddr, Value)> {
+    Some((agent, ask(call, agent, "/api/v1/status", LIMIT).await?))
+}
+
+/// What another agent answers; `None` when it does not answer in time, or refuses.
+pub(super) async fn ask(call: &Call<()>, agent: AgentAddr, target: &str, limit: Duration) -> Option<Value> {
     let request = Forward {
         method: "GET".to_owned(),
-        target: "/api/v1/status".to_owned(),
-        actor: String::new(),
+        target: target.to_owned(),
+        actor: call.caller.actor.clone(),
         body: Vec::new(),
         headers: Vec::new(),
-        limit: LIMIT,
+        limit,
     };
-    let answer = tokio::time::timeout(LIMIT, call.door.peers().forward(agent, &request)).await.ok()?.ok()?;
+    let answer = tokio::time::timeout(limit, call.door.peers().forward(agent, &request)).await.ok()?.ok()?;
     let envelope: Envelope<Value> = serde_json::from_slice(&answer.body).ok()?;
-    Some((agent, envelope.data?))
+    envelope.data
 }

@@ -16,12 +16,15 @@ mod door;
 mod drain;
 mod elsewhere;
 mod events;
+mod figures;
 mod info;
 mod keys;
 mod meta;
 mod ob;
 mod openapi;
+mod parameters;
 mod public;
+mod reading;
 mod reply;
 mod route;
 mod rpc;
@@ -29,6 +32,7 @@ mod sealed;
 mod serve;
 mod session;
 mod task;
+mod upgrade;
 
 #[cfg(test)]
 mod tests;

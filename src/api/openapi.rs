@@ -7,7 +7,7 @@ use utoipa::openapi::{Components, OpenApi as Spec, Ref, RefOr, Response, content
 use utoipa::{Modify, OpenApi};
 
 use super::route::{ROUTES, Route};
-use super::{agent, events, info, keys, ob, public, task};
+use super::{agent, events, info, keys, ob, parameters, public, reading, task, upgrade};
 use crate::secure::{AGENT_HEADER, DATABASE_HEADER, RouteClass};
 use crate::wire::{Envelope, Plan};
 
@@ -29,6 +29,7 @@ use crate::wire::{Envelope, Plan};
         (name = "open", description = "Answer anybody"),
         (name = "agent", description = "This agent"),
         (name = "cluster", description = "The cluster and its servers"),
+        (name = "upgrade", description = "Upgrades and packages: not supported yet, and each of them says so"),
         (name = "task", description = "Tasks, their records, and the event stream")
     ),
     paths(
@@ -37,7 +38,12 @@ use crate::wire::{Envelope, Plan};
         info::agents_status, info::ob_info, info::cluster_info, info::topology, info::observer_info,
         ob::cluster_config, ob::cluster_config_by_put, ob::root_password, ob::observer_config,
         ob::observer_config_by_put, ob::init, ob::start, ob::stop, ob::stop_zone, ob::check_zone_stop,
-        keys::show, keys::rotate, events::events, task::dags_ob, task::dags_agent, task::unfinished, task::unfinished_ob, task::unfinished_agent,
+        keys::show, keys::rotate,
+        parameters::list, parameters::set, reading::charsets, reading::statistics, reading::unit_config_limit, reading::license,
+        reading::validate_key, reading::save_key, upgrade::check_agent, upgrade::agent, upgrade::check_database,
+        upgrade::database, upgrade::upload, upgrade::upload_plain, upgrade::packages, upgrade::delete_package,
+        upgrade::backup_parameters, upgrade::restore_parameters, upgrade::check_environment,
+        events::events, task::dags_ob, task::dags_agent, task::unfinished, task::unfinished_ob, task::unfinished_agent,
         task::main_dags, task::maintain_ob, task::maintain_agent, task::maintain_agents, task::dag, task::operate_dag,
         task::node, task::operate_node, task::sub_task, task::sub_task_logs, task::blocked
     )
@@ -69,6 +75,7 @@ impl Modify for FromRoutes {
                 "GET" => &mut item.get,
                 "PUT" => &mut item.put,
                 "DELETE" => &mut item.delete,
+                "PATCH" => &mut item.patch,
                 _ => &mut item.post,
             };
             if let Some(operation) = operation {
@@ -81,7 +88,8 @@ impl Modify for FromRoutes {
 fn complete(operation: &mut Operation, route: &Route) {
     operation.operation_id = Some(operation_id(route));
     let is_protected = route.class != RouteClass::Open;
-    let names_a_task = route.path.contains("{id}") || route.path.contains("/maintain/");
+    let is_of_tasks = route.path.starts_with("/api/v1/task/");
+    let names_a_task = is_of_tasks && (route.path.contains("{id}") || route.path.contains("/maintain/"));
     let refusals = [
         (true, "default", "A refusal; errCode is one of errors.json, and its status stands there"),
         (
@@ -95,7 +103,7 @@ fn complete(operation: &mut Operation, route: &Route) {
             "Not let in: one and the same answer whatever was wrong, unless the password was right",
         ),
         (names_a_task, "404", "There is no such task"),
-        (operation.request_body.is_some(), "413", "The body is larger than api.body_max_bytes"),
+        (route.method != "GET" && is_protected, "413", "The body is larger than api.body_max_bytes"),
         (
             is_protected,
             "429",

@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use actix_web::web::{ServiceConfig, method};
 use actix_web::{HttpRequest, web};
 
-use super::{agent, events, info, keys, ob, public, rpc, task};
+use super::{agent, events, info, keys, ob, parameters, public, reading, rpc, task, upgrade};
 use crate::secure::RouteClass;
 
 /// A row, without its handler.
@@ -59,11 +59,31 @@ routes! {
     GET "/api/v1/ob/info" Protected => info::ob_info;
     GET "/api/v1/obcluster/info" Protected => info::cluster_info;
     GET "/api/v1/obcluster/topology/info" Protected => info::topology;
+    GET "/api/v1/obcluster/parameters" Protected => parameters::list;
+    PATCH "/api/v1/obcluster/parameters" Protected => parameters::set;
+    GET "/api/v1/obcluster/charsets" Protected => reading::charsets;
+    GET "/api/v1/obcluster/statistics" Protected => reading::statistics;
+    GET "/api/v1/obcluster/unit-config-limit" Protected => reading::unit_config_limit;
+    GET "/api/v1/obcluster/license" Protected => reading::license;
+    POST "/api/v1/obcluster/shared-storage/validate-key" Protected => reading::validate_key;
+    POST "/api/v1/obcluster/shared-storage/save-key" Protected => reading::save_key;
     GET "/api/v1/observer/info" Protected => info::observer_info;
     GET "/api/v1/ob/agents" Protected => agent::agents;
 
     GET "/api/v1/security/keys" Protected => keys::show;
     POST "/api/v1/security/keys/rotate" Protected => keys::rotate;
+
+    POST "/api/v1/agent/upgrade/check" Protected => upgrade::check_agent;
+    POST "/api/v1/agent/upgrade" Protected => upgrade::agent;
+    POST "/api/v1/ob/upgrade/check" Protected => upgrade::check_database;
+    POST "/api/v1/ob/upgrade" Protected => upgrade::database;
+    POST "/api/v1/upgrade/package" Protected => upgrade::upload;
+    POST "/api/v1/package" Protected => upgrade::upload_plain;
+    GET "/api/v1/upgrade/package/info" Protected => upgrade::packages;
+    DELETE "/api/v1/upgrade/package/{id}" Protected => upgrade::delete_package;
+    POST "/api/v1/upgrade/params/backup" Protected => upgrade::backup_parameters;
+    POST "/api/v1/upgrade/params/restore" Protected => upgrade::restore_parameters;
+    POST "/api/v1/upgrade/env/check" Protected => upgrade::check_environment;
 
     GET "/api/v1/task/events" Protected => events::events;
     GET "/api/v1/task/dags/ob" Protected => task::dags_ob;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::context::App;
 use super::outlook::{Outlook, Seen};
+use crate::cluster::figures::Figures;
 use crate::cluster::{AgentState, ServerRow};
 use crate::flow::handshake;
 use crate::flow::peers::Operation;
-use crate::model::{AgentAddr, Identity, Scope, ZoneName};
+use crate::model::{AgentAddr, Identity, Scope, ServerAddr, ZoneName};
 
 /// `GET /ob/info` and `GET /obcluster/info`.
 #[derive(Clone, Debug)]
@@ -19,6 +20,10 @@ pub struct InfoView {
     pub version: String,
     /// Empty before init.
     pub zones: Vec<ZoneView>,
+    /// `None` when nobody tells them, or nobody has asked.
+    pub figures: Option<Arc<Figures>>,
+    /// Task that covers the whole cluster now.
+    pub task: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -39,6 +44,8 @@ pub struct ZoneView {
 #[derive(Clone, Debug)]
 pub struct ServerView {
     pub agent: Option<AgentAddr>,
+    /// As the cluster calls it.
+    pub addr: Option<ServerAddr>,
     pub ip: String,
     pub rpc_port: u16,
     pub sql_port: u16,
@@ -64,7 +71,13 @@ struct UnderWay {
 }
 
 impl App {
-    /// Everything that the routes of information show.
+    /// Everything that the routes of information show, with figures.
+    pub async fn full_overview(&self) -> InfoView {
+        let (info, figures) = tokio::join!(self.overview(), self.figures());
+        InfoView { figures, ..info }
+    }
+
+    /// What the routes of information show, without figures.
     pub async fn overview(&self) -> InfoView {
         let state = self.parts.ledger.state();
         let outlook = self.outlook().await;
@@ -73,7 +86,8 @@ impl App {
         let under_way = self.under_way().await;
         let is_cluster = state.identity == Identity::ClusterAgent;
         let zones = if is_cluster { self.zones(&state, &outlook, &under_way) } else { Vec::new() };
-        InfoView { state, outlook, version, zones }
+        let task = under_way.into_iter().find(|task| task.scope == Scope::Global).map(|task| task.id);
+        InfoView { state, outlook, version, zones, figures: None, task }
     }
 
     fn zones(&self, state: &AgentState, outlook: &Outlook, under_way: &[UnderWay]) -> Vec<ZoneView> {
@@ -149,6 +163,7 @@ impl App {
         let is_clustered = !outlook.agents.is_empty() && is_up;
         ServerView {
             agent,
+            addr,
             ip: addr.map(|addr| addr.ip.to_string()).unwrap_or_default(),
             rpc_port: addr.map_or(0, |addr| addr.port),
             sql_port: told.or_else(|| seen.map(|seen| seen.member.sql_port)).unwrap_or(0),

@@ -11,11 +11,12 @@ use tokio::sync::Mutex;
 
 use super::context::App;
 use crate::clock::Stopwatch;
+use crate::cluster::figures::Figures;
 use crate::cluster::{ClusterView, Fate};
 use crate::config::EngineKind;
 use crate::error::Result;
 use crate::flow::peers::{Facts, HeldBy};
-use crate::flow::ports::Silent;
+use crate::flow::ports::{Silent, SqlAct, SqlAnswer};
 use crate::flow::zones;
 use crate::model::{AgentAddr, Member};
 
@@ -25,12 +26,27 @@ const LIMIT: Duration = Duration::from_millis(950);
 /// What was read so recently is as good as new: many ask at once.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// The last view, for all who ask at the same time.
+/// What was read last, for all who ask at the same time.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered(Arc<Mutex<Option<Read>>>);
+pub struct Remembered {
+    view: Kept<ClusterView>,
+    figures: Kept<Figures>,
+}
 
 /// When it was read, and what; nothing when nobody answered.
-type Read = (Stopwatch, Option<Arc<ClusterView>>);
+type Kept<T> = Arc<Mutex<Option<(Stopwatch, Option<Arc<T>>)>>>;
+
+/// One reads; who comes meanwhile, or right after, gets the same answer.
+async fn kept<T>(last: &Kept<T>, read: impl Future<Output = Option<Arc<T>>>) -> Option<Arc<T>> {
+    let mut last = last.lock().await;
+    if let Some((at, answer)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+        tracing::trace!(age = ?at.elapsed(), "what was read is fresh");
+        return answer.clone();
+    }
+    let answer = read.await;
+    *last = Some((Stopwatch::start(), answer.clone()));
+    answer
+}
 
 /// An agent with what it tells, or why it is not known.
 #[derive(Clone, Debug)]
@@ -119,15 +135,7 @@ impl App {
         if self.parts.ports.engine == EngineKind::Seekdb {
             return None;
         }
-        // One asks; who comes meanwhile gets the same answer.
-        let mut remembered = self.parts.remembered.0.lock().await;
-        if let Some((at, view)) = remembered.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
-            tracing::trace!(age = ?at.elapsed(), "the view is fresh");
-            return view.clone();
-        }
-        let view = self.read_view().await;
-        *remembered = Some((Stopwatch::start(), view.clone()));
-        view
+        kept(&self.parts.remembered.view, self.read_view()).await
     }
 
     async fn view_now(&self) -> Option<Arc<ClusterView>> {
@@ -135,13 +143,26 @@ impl App {
             return None;
         }
         let view = self.read_view().await;
-        *self.parts.remembered.0.lock().await = Some((Stopwatch::start(), view.clone()));
+        *self.parts.remembered.view.lock().await = Some((Stopwatch::start(), view.clone()));
         view
     }
 
     async fn read_view(&self) -> Option<Arc<ClusterView>> {
-        let read = zones::glance(&self.parts.ports, LIMIT, &Silent).await;
+        let read = zones::glance_view(&self.parts.ports, LIMIT, &Silent).await;
         read.inspect_err(|error| tracing::debug!(%error, "nobody answers for the cluster")).ok().map(Arc::new)
+    }
+
+    /// What the database tells of itself in numbers; `None` when nobody answers within a second, or there is no cluster.
+    pub async fn figures(&self) -> Option<Arc<Figures>> {
+        if !self.is_cluster_agent() {
+            return None;
+        }
+        kept(&self.parts.remembered.figures, async {
+            let read = zones::glance(&self.parts.ports, &SqlAct::Figures, LIMIT, &Silent).await;
+            let figures = read.and_then(SqlAnswer::figures);
+            figures.inspect_err(|error| tracing::debug!(%error, "nobody tells figures")).ok().map(Arc::new)
+        })
+        .await
     }
 
     /// Whether a member's server may stop without a tenant noticing: nothing in the way, or the reasons why not.

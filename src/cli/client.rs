@@ -126,6 +126,11 @@ impl Client {
         self.envelope::<Value>(reqwest::Method::POST, target, Some(body), LIMIT).await.map(|_| ())
     }
 
+    /// The same for a PATCH.
+    pub(super) async fn patch_only(&self, target: &str, body: &Value) -> Result<(), Ending> {
+        self.envelope::<Value>(reqwest::Method::PATCH, target, Some(body), LIMIT).await.map(|_| ())
+    }
+
     async fn data<T: DeserializeOwned>(
         &self,
         method: reqwest::Method,

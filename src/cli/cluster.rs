@@ -11,7 +11,7 @@ use super::args::{
 use super::client::Client;
 use super::exit::Ending;
 use super::follow::{Wanted, follow};
-use super::{password, render};
+use super::{parameter, password, render};
 use crate::model::AgentAddr;
 use crate::wire::{BlockedView, DagDetail, Info, ObInfo, Plan, Status};
 
@@ -26,6 +26,7 @@ pub(super) async fn run(command: ClusterCommand, global: &Global) -> Result<(), 
         ClusterCommand::Stop(args) => stop(&client, global, args).await,
         ClusterCommand::Show(args) => show(&client, global, &args).await,
         ClusterCommand::Password(args) => give_password(&client, global, &args).await,
+        ClusterCommand::Parameter(command) => parameter::run(&client, global, command).await,
     }
 }
 

@@ -15,6 +15,7 @@ mod cluster;
 pub mod exit;
 mod follow;
 mod known;
+mod parameter;
 mod password;
 mod render;
 mod run;

@@ -15,7 +15,8 @@ use super::tree::{self, Line, Mark, Seen, agent_of, human};
 use crate::clock;
 use crate::model::Timestamp;
 use crate::wire::{
-    BlockedView, DagDetail, FailureView, Info, LockHolder, ObInfo, Plan, Status, SubTaskDetail,
+    BlockedView, ClusterParameter, DagDetail, FailureView, Info, LockHolder, ObInfo, Plan, Status,
+    SubTaskDetail,
 };
 
 /// Why data did not reach stdout, if it did not.
@@ -411,6 +412,39 @@ pub(super) fn cluster(info: &ObInfo, agents: &BTreeMap<String, Status>, with_det
         text.push_str(&reasons);
     }
     text
+}
+
+/// A line per parameter, or per value where they differ.
+pub(super) fn parameters(all: &[ClusterParameter], with_detail: bool) -> String {
+    let mut rows = Vec::new();
+    for parameter in all {
+        let row = |value: String, whose: String| {
+            vec![
+                parameter.name.clone(),
+                value,
+                whose,
+                parameter.default_value.clone(),
+                parameter.edit_level.clone(),
+                if with_detail { parameter.info.clone() } else { String::new() },
+            ]
+        };
+        if parameter.is_single_value || !with_detail {
+            rows.push(row(parameter.values.join(" | "), String::new()));
+            continue;
+        }
+        for value in &parameter.ob_parameters {
+            let server = crate::model::AgentAddr::from_parts(&value.svr_ip, i64::from(value.svr_port));
+            let server = server.map_or_else(|_| value.svr_ip.clone(), |server| server.to_string());
+            let tenant = value.tenant_name.as_ref().map(|tenant| format!(" {tenant}")).unwrap_or_default();
+            rows.push(row(value.value.clone(), format!("{server}{tenant}")));
+        }
+    }
+    let header = ["NAME", "VALUE", "OF", "DEFAULT", "EDIT LEVEL", "ABOUT"];
+    if with_detail {
+        return table(&header, &rows);
+    }
+    let brief = rows.into_iter().map(|row| [0, 1, 3, 4].map(|at| row[at].clone()).to_vec());
+    table(&["NAME", "VALUE", "DEFAULT", "EDIT LEVEL"], &brief.collect::<Vec<_>>())
 }
 
 /// Who holds what; for one task also what it does or why it failed.

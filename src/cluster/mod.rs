@@ -2,7 +2,8 @@
 //!
 //! Purpose: one typed document, [`AgentState`], changed only by a [`Change`], saved before anybody sees it. The table
 //! of identities ([`identity`]) says which operation an agent of which identity may do, and what it becomes. [`members`] are
-//! the agents we know; [`quorum`] tells what a stop would do to the tenants.
+//! the agents we know; [`quorum`] tells what a stop would do to the tenants; [`parameters`] and [`figures`] are what the
+//! database tells of itself.
 //!
 //! Invariant: what [`Ledger::state`] shows is committed.
 //!
@@ -10,9 +11,11 @@
 //! `secure`), how members and rows are asked for (`flow::ports`).
 
 mod config;
+pub mod figures;
 mod identity;
 mod ledger;
 mod members;
+pub mod parameters;
 mod quorum;
 mod state;
 

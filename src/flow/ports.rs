@@ -12,8 +12,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::figures::{Charset, Figures};
+use crate::cluster::parameters::{Assignment, ParameterSet};
 use crate::cluster::{ClusterView, Members};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{
     Exit, Finding, Launch, Member, Password, ServerAddr, ServerProcess, StopHow, StopReport, ZoneName,
 };
@@ -218,6 +220,14 @@ pub enum SqlAct {
     MakeProxyUser { password: Handed },
     /// `ALTER SYSTEM LOAD MODULE DATA MODULE = timezone`
     LoadTimeZones,
+    /// Room, tenants, edition, licence.
+    Figures,
+    /// All parameters, with what they can be set for.
+    Parameters,
+    /// `ALTER SYSTEM SET`. To do it again changes nothing.
+    SetParameter(Assignment),
+    /// Character sets with their collations.
+    Charsets,
 }
 
 /// What a statement gave.
@@ -227,6 +237,40 @@ pub enum SqlAnswer {
     Done,
     View(Box<ClusterView>),
     Members(Members),
+    Figures(Box<Figures>),
+    Parameters(Box<ParameterSet>),
+    Charsets(Vec<Charset>),
+}
+
+/// What was asked for, or that something else came.
+impl SqlAnswer {
+    /// # Errors
+    /// When it is something else.
+    pub fn view(self) -> Result<ClusterView> {
+        if let Self::View(view) = self { Ok(*view) } else { Err(unasked("a view")) }
+    }
+
+    /// # Errors
+    /// When it is something else.
+    pub fn figures(self) -> Result<Figures> {
+        if let Self::Figures(figures) = self { Ok(*figures) } else { Err(unasked("figures")) }
+    }
+
+    /// # Errors
+    /// When it is something else.
+    pub fn parameters(self) -> Result<ParameterSet> {
+        if let Self::Parameters(all) = self { Ok(*all) } else { Err(unasked("parameters")) }
+    }
+
+    /// # Errors
+    /// When it is something else.
+    pub fn charsets(self) -> Result<Vec<Charset>> {
+        if let Self::Charsets(all) = self { Ok(all) } else { Err(unasked("character sets")) }
+    }
+}
+
+fn unasked(wanted: &str) -> Error {
+    Error::unexpected(format!("{wanted}: asked for and not given"))
 }
 
 /// A password that is handed to somebody who is trusted with it: inside a sealed message, nowhere else.

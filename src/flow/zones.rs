@@ -84,10 +84,10 @@ async fn one_round(
     let useless = |why: &str| Error::new(Code::DatabaseUseless, format!("{own}; {why}"));
     // Each of the others may be as sick as our own: a change goes through one that has just answered a look.
     let look = limit.min(LOOK);
-    let looked = first(elsewhere(ports, look), look).await;
+    let looked = first(elsewhere(ports, &SqlAct::View, look), look).await;
     let (speaker, view) = looked.map_err(|error| useless(error.text()))?;
     if *act == SqlAct::View {
-        return Ok(SqlAnswer::View(Box::new(view)));
+        return Ok(view);
     }
     match ports.peers.sql(speaker, act, limit).await {
         Err(error) if error.code != Code::MysqlError => Err(useless(&format!("{speaker}: {error}"))),
@@ -95,26 +95,23 @@ async fn one_round(
     }
 }
 
-type Looking<'a> = BoxFuture<'a, Result<(AgentAddr, ClusterView)>>;
+type Looking<'a> = BoxFuture<'a, Result<(AgentAddr, SqlAnswer)>>;
 
 /// A look through one agent's server.
-fn look_through(ports: &Ports, agent: AgentAddr, limit: Duration) -> Looking<'_> {
-    Box::pin(async move { Ok((agent, view_in(ports.peers.sql(agent, &SqlAct::View, limit).await?)?)) })
+fn look_through<'a>(ports: &'a Ports, agent: AgentAddr, look: &'a SqlAct, limit: Duration) -> Looking<'a> {
+    Box::pin(async move { Ok((agent, ports.peers.sql(agent, look, limit).await?)) })
 }
 
 /// Looks through every other member's server.
-fn elsewhere(ports: &Ports, limit: Duration) -> FuturesUnordered<Looking<'_>> {
+fn elsewhere<'a>(ports: &'a Ports, look: &'a SqlAct, limit: Duration) -> FuturesUnordered<Looking<'a>> {
     let agents = ports.ledger.state().members.agents();
     let others = agents.into_iter().filter(|agent| *agent != ports.own);
-    others.map(|agent| look_through(ports, agent, limit)).collect()
+    others.map(|agent| look_through(ports, agent, look, limit)).collect()
 }
 
 /// # Errors
 /// What each of them said; that there was nobody to ask; that nobody answered in time.
-async fn first(
-    mut looks: FuturesUnordered<Looking<'_>>,
-    limit: Duration,
-) -> Result<(AgentAddr, ClusterView)> {
+async fn first(mut looks: FuturesUnordered<Looking<'_>>, limit: Duration) -> Result<(AgentAddr, SqlAnswer)> {
     let mut said = Vec::new();
     let answered = tokio::time::timeout(limit, async {
         while let Some(look) = looks.next().await {
@@ -132,37 +129,39 @@ async fn first(
     Err(Error::new(Code::DatabaseUseless, said))
 }
 
-fn view_in(answer: SqlAnswer) -> Result<ClusterView> {
-    match answer {
-        SqlAnswer::View(view) => Ok(*view),
-        SqlAnswer::Done | SqlAnswer::Members(_) => {
-            Err(Error::unexpected("a view was asked for and not given"))
-        }
-    }
-}
-
-/// The cluster in its own eyes, by one look, whoever answers it: our own server is asked first; all others at once when it
-/// fails, or takes a third of the time.
+/// What a look gives, whoever answers it: our own server is asked first; all others at once when it fails, or takes a third of
+/// the time.
 ///
 /// # Errors
 /// That nobody answers now.
-pub async fn glance(ports: &Ports, limit: Duration, progress: &dyn Progress) -> Result<ClusterView> {
+pub async fn glance(
+    ports: &Ports,
+    look: &SqlAct,
+    limit: Duration,
+    progress: &dyn Progress,
+) -> Result<SqlAnswer> {
     let password = ports.ledger.root_password();
     let head_start = limit / 3;
-    let mut own: Looking<'_> = Box::pin(async {
-        let answer = ports.cluster.act(&password, &SqlAct::View, limit, progress).await?;
-        Ok((ports.own, view_in(answer)?))
-    });
+    let mut own: Looking<'_> =
+        Box::pin(async { Ok((ports.own, ports.cluster.act(&password, look, limit, progress).await?)) });
     let early = tokio::time::timeout(head_start, &mut own).await;
-    if let Ok(Ok((_, view))) = early {
-        return Ok(view);
+    if let Ok(Ok((_, answer))) = early {
+        return Ok(answer);
     }
     let left = limit - head_start;
-    let looks = elsewhere(ports, left);
+    let looks = elsewhere(ports, look, left);
     if early.is_err() {
         looks.push(own);
     }
-    first(looks, left).await.map(|(_, view)| view)
+    first(looks, left).await.map(|(_, answer)| answer)
+}
+
+/// The cluster in its own eyes, by one look.
+///
+/// # Errors
+/// As [`glance`].
+pub async fn glance_view(ports: &Ports, limit: Duration, progress: &dyn Progress) -> Result<ClusterView> {
+    glance(ports, &SqlAct::View, limit, progress).await?.view()
 }
 
 /// The cluster in its own eyes.
@@ -170,7 +169,7 @@ pub async fn glance(ports: &Ports, limit: Duration, progress: &dyn Progress) -> 
 /// # Errors
 /// As [`anywhere`].
 pub async fn view(ports: &Ports, limit: Duration, progress: &dyn Progress) -> Result<ClusterView> {
-    view_in(anywhere(ports, &SqlAct::View, limit, progress).await?)
+    anywhere(ports, &SqlAct::View, limit, progress).await?.view()
 }
 
 /// The servers of these agents.

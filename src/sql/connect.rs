@@ -98,6 +98,15 @@ pub(super) fn statement_error(endpoint: Endpoint, what: &str, error: &mysql_asyn
     useless(endpoint, &format!("{what}: {error}"))
 }
 
+/// The number of the database's own refusal.
+pub(super) fn number_of(error: &Error) -> Option<u16> {
+    if error.code != Code::MysqlError {
+        return None;
+    }
+    let number = error.data()?.get("number")?.as_u64()?;
+    u16::try_from(number).ok()
+}
+
 /// Says goodbye; a server that does not listen any more needs none.
 pub(super) async fn bye(connection: Conn) {
     if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), connection.disconnect()).await {

@@ -9,11 +9,15 @@
 //! Not here: when to ask and what the answers mean for a flow; connections to other hosts (there are none: agents
 //! talk to agents).
 
+mod charsets;
 mod connect;
+mod figures;
 mod freeze;
 mod line;
 mod members;
+mod named;
 mod observer;
+mod parameters;
 mod quote;
 mod seekdb;
 mod view;

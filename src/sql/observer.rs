@@ -12,11 +12,13 @@ use mysql_async::Conn;
 use mysql_async::prelude::{FromRow, Queryable};
 
 use super::connect::{
-    Endpoint, NoLogin, STATEMENT_LIMIT, bye, limited, login, not_let_in, outcome_of, useless,
+    Endpoint, NoLogin, STATEMENT_LIMIT, bye, limited, login, not_let_in, number_of, outcome_of, useless,
 };
 use super::line::{Line, change};
+use super::named::UTC;
 use super::quote::literal;
-use super::{members, view};
+use super::{charsets, figures, members, parameters, view};
+use crate::cluster::parameters::Assignment;
 use crate::error::{Code, Error, Result};
 use crate::flow::ports::{ClusterSql, Handed, Login, ObSql, Progress, SqlAct, SqlAnswer};
 use crate::model::{Password, ServerAddr, ZoneName};
@@ -199,14 +201,6 @@ impl ClusterSql for ObserverSql {
 /// (`observer-model.md` §14).
 const NOT_NOW: [u16; 12] = [4012, 4038, 4121, 4124, 4265, 4550, 4638, 4652, 4654, 4722, 8001, 8002];
 
-fn number_of(error: &Error) -> Option<u16> {
-    if error.code != Code::MysqlError {
-        return None;
-    }
-    let number = error.data()?.get("number")?.as_u64()?;
-    u16::try_from(number).ok()
-}
-
 fn as_silence(error: Error) -> Error {
     if number_of(&error).is_some_and(|number| NOT_NOW.contains(&number)) {
         return Error::new(Code::DatabaseUseless, error.text());
@@ -226,7 +220,7 @@ impl Session<'_> {
     /// The database gives up a moment before we do: then it tells why.
     async fn set_limit(&mut self) -> Result<()> {
         let micros = self.limit.as_micros().saturating_sub(500_000).max(500_000);
-        let sql = format!("SET SESSION ob_query_timeout = {micros}");
+        let sql = format!("SET SESSION ob_query_timeout = {micros}, {UTC}");
         limited(self.endpoint, "setting the time limit", STATEMENT_LIMIT, self.connection.query_drop(sql))
             .await
     }
@@ -243,6 +237,18 @@ impl Session<'_> {
                     .await
                     .map(SqlAnswer::Members);
             }
+            SqlAct::Figures => {
+                let figures = figures::read(endpoint, self.connection, self.look_limit()).await?;
+                return Ok(SqlAnswer::Figures(Box::new(figures)));
+            }
+            SqlAct::Parameters => {
+                let all = parameters::read(endpoint, self.connection, self.look_limit()).await?;
+                return Ok(SqlAnswer::Parameters(Box::new(all)));
+            }
+            SqlAct::Charsets => {
+                let all = charsets::read(endpoint, self.connection, self.look_limit()).await?;
+                return Ok(SqlAnswer::Charsets(all));
+            }
             SqlAct::StartServer { server } => self.start_server(*server).await?,
             SqlAct::StopServer { server } => self.stop_server(*server).await?,
             SqlAct::StartZone { zone } => self.start_zone(zone).await?,
@@ -254,6 +260,7 @@ impl Session<'_> {
                 members::save(endpoint, self.connection, limit, members).await?
             }
             SqlAct::MakeProxyUser { password } => self.make_proxy_user(password).await?,
+            SqlAct::SetParameter(assignment) => self.set_parameter(assignment).await?,
             SqlAct::LoadTimeZones => {
                 self.change(
                     "loading time zones",
@@ -399,6 +406,12 @@ impl Session<'_> {
     async fn known_servers(&mut self) -> Option<Vec<ServerAddr>> {
         let rows = view::servers(self.endpoint, self.connection, STATEMENT_LIMIT).await.ok()?;
         (!rows.is_empty()).then(|| rows.into_iter().map(|row| row.server).collect())
+    }
+
+    /// The look says that this server answers; to set the same again changes nothing.
+    async fn set_parameter(&mut self, assignment: &Assignment) -> Result<()> {
+        view::servers(self.endpoint, self.connection, self.look_limit()).await?;
+        parameters::set(self.endpoint, self.connection, self.limit, assignment).await
     }
 
     async fn make_proxy_user(&mut self, password: &Handed) -> Result<()> {

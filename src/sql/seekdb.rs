@@ -9,6 +9,8 @@ use mysql_async::prelude::Queryable;
 
 use super::connect::{Endpoint, STATEMENT_LIMIT, bye, connect, limited, login, outcome_of, useless};
 use super::line::Line;
+use super::named::UTC;
+use super::{charsets, figures, parameters};
 use crate::crash::{self, Point};
 use crate::error::{Code, Error, Result};
 use crate::flow::ports::{ClusterSql, Login, ObSql, Progress, SqlAct, SqlAnswer};
@@ -150,19 +152,48 @@ async fn log_position(endpoint: Endpoint, connection: &mut Conn) -> Result<LogPo
 }
 
 impl ClusterSql for SeekdbSql {
-    /// One server is no cluster.
+    /// One server is no cluster: it has itself to tell of, and its parameters to set.
     fn act<'a>(
         &'a self,
-        _: &'a Password,
-        _: &'a SqlAct,
-        _: Duration,
+        password: &'a Password,
+        act: &'a SqlAct,
+        limit: Duration,
         _: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<SqlAnswer>> {
-        Box::pin(async {
-            Err(Error::new(
-                Code::MysqlError,
-                "engine seekdb is one server; it has no zones and no other servers",
-            ))
+        Box::pin(async move {
+            let endpoint = self.endpoint();
+            if !matches!(
+                act,
+                SqlAct::Figures | SqlAct::Parameters | SqlAct::Charsets | SqlAct::SetParameter(_)
+            ) {
+                let text = "engine seekdb is one server; it has no zones and no other servers";
+                return Err(Error::new(Code::MysqlError, text));
+            }
+            let mut connection = connect(endpoint, password).await?;
+            let done = answer(endpoint, &mut connection, limit.min(STATEMENT_LIMIT), act).await;
+            bye(connection).await;
+            done
         })
     }
+}
+
+async fn answer(
+    endpoint: Endpoint,
+    connection: &mut Conn,
+    limit: Duration,
+    act: &SqlAct,
+) -> Result<SqlAnswer> {
+    let what = "setting the time zone";
+    limited(endpoint, what, limit, connection.query_drop(format!("SET SESSION {UTC}"))).await?;
+    if let SqlAct::SetParameter(assignment) = act {
+        return parameters::set_one(endpoint, connection, limit, assignment).await.map(|()| SqlAnswer::Done);
+    }
+    if *act == SqlAct::Charsets {
+        return charsets::read(endpoint, connection, limit).await.map(SqlAnswer::Charsets);
+    }
+    if *act == SqlAct::Parameters {
+        let all = parameters::read_one(endpoint, connection, limit).await?;
+        return Ok(SqlAnswer::Parameters(Box::new(all)));
+    }
+    figures::read_one(endpoint, connection, limit).await.map(|all| SqlAnswer::Figures(Box::new(all)))
 }

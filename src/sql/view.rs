@@ -6,6 +6,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::connect::{Endpoint, limited, useless};
+use super::named::moment;
 use crate::cluster::{ClusterView, ReplicaRow, ServerRow, ZoneRow};
 use crate::error::Result;
 use crate::model::{ServerAddr, ZoneName};
@@ -71,12 +72,17 @@ pub(super) async fn servers(
             sql_port,
             has_root: root.eq_ignore_ascii_case("YES"),
             status,
-            started,
-            stopped,
+            started: started.map(on_wire),
+            stopped: stopped.map(on_wire),
             build_version: build.unwrap_or_default(),
         })
     });
     rows.collect()
+}
+
+/// What cannot be read is still a time.
+fn on_wire(told: String) -> String {
+    moment(&told).unwrap_or(told)
 }
 
 fn server_addr(endpoint: Endpoint, ip: &str, port: u16) -> Result<ServerAddr> {

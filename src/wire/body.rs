@@ -71,6 +71,11 @@ fn without_nulls(value: Value, members: &[&str]) -> Option<Value> {
     match value {
         Value::Null => None,
         Value::Object(object) => Some(Value::Object(normalise(object, members))),
-        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => Some(other),
+        Value::Array(items) => {
+            // What stands in a list keeps its place.
+            let item = |item| without_nulls(item, members).unwrap_or(Value::Null);
+            Some(Value::Array(items.into_iter().map(item).collect()))
+        }
+        other @ (Value::Bool(_) | Value::Number(_) | Value::String(_)) => Some(other),
     }
 }

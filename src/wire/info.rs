@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::agent::AgentInstance;
+use super::figures::{LicenseInfo, ServerStats, Stats, TenantInfo, TenantStats};
 
 /// `GET /api/v1/ob/info`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -55,7 +56,16 @@ pub struct ClusterInfo {
     /// The task that covers the whole cluster now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_task_id: Option<String>,
+    /// Of all servers together; zeros when the database cannot be asked.
+    pub stats: Stats,
     pub zones: Vec<ZoneInfo>,
+    /// Empty when the database cannot be asked.
+    pub tenants: Vec<TenantInfo>,
+    /// Empty when the database cannot be asked.
+    pub tenant_stats: Vec<TenantStats>,
+    /// Standalone edition only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<LicenseInfo>,
 }
 
 /// `GET /api/v1/obcluster/topology/info`.
@@ -73,16 +83,17 @@ pub struct ZoneInfo {
     pub status: String,
     /// As the database says; empty when it cannot be asked.
     pub inner_status: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub root_server: Option<RootServerInfo>,
+    /// Where the root service has a replica in this zone; empty when the database cannot be asked.
+    pub root_server: RootServerInfo,
     pub servers: Vec<ServerInfo>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_task_id: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct RootServerInfo {
     pub ip: String,
+    /// `LEADER` or `FOLLOWER`.
     pub role: String,
     pub zone: String,
     pub svr_port: u16,
@@ -108,6 +119,8 @@ pub struct ServerInfo {
     pub start_time: Option<String>,
     /// When it was taken out of service.
     pub stop_time: Option<String>,
+    /// Zeros when the database cannot be asked.
+    pub stats: ServerStats,
     pub architecture: String,
     pub data_dir: String,
     pub redo_dir: String,

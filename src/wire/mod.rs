@@ -11,10 +11,12 @@
 mod agent;
 mod body;
 mod envelope;
+mod figures;
 mod host;
 mod info;
 mod keys;
 mod ob;
+mod parameters;
 mod peer;
 mod task;
 
@@ -27,6 +29,10 @@ pub use agent::{
 };
 pub use body::{BodyError, parse};
 pub use envelope::{ApiError, Contents, Envelope};
+pub use figures::{
+    ConnectionString, LicenseInfo, PoolInfo, ServerStats, Stats, TenantInfo, TenantStats, UnitConfigInfo,
+    UnitConfigLimit, capacity,
+};
 pub use host::HostInfo;
 pub use info::{
     BlockedView, ClusterInfo, LockView, NotReached, ObClusterInfo, ObInfo, RootServerInfo, SafeToStop,
@@ -35,7 +41,11 @@ pub use info::{
 pub use keys::{KeyView, Keys};
 pub use ob::{
     ClusterConfigBody, ForcePass, InitBody, ObserverConfigBody, Plan, PlanServer, PlanStream, RootPwdBody,
-    ScopeBody, StartBody, StopBody, ZoneStopBody,
+    ScopeBody, StartBody, StopBody, TaskOrPlan, ZoneStopBody,
+};
+pub use parameters::{
+    CharsetInfo, ClusterParameter, CollationInfo, InstanceInfo, ServerValue, SetParameter, SetParametersBody,
+    Statistics, StorageKeyBody, TenantValue, UpgradeBody,
 };
 pub use peer::{AdmitBody, PeerMark};
 pub use task::{

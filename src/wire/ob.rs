@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::task::DagDetail;
 use crate::error::{Code, Error, Result};
 use crate::model::{AddrError, Password, Scope, ScopeError};
 
@@ -220,6 +221,14 @@ pub struct Plan {
     /// Name of this plan. Given as `planHash` with the request, exactly this is done, or nothing.
     #[serde(rename = "planHash")]
     pub hash: String,
+}
+
+/// What a start or stop answers: the task that was made, or with `plan=true` what it would be.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum TaskOrPlan {
+    Task(DagDetail),
+    Plan(Plan),
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

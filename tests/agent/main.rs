@@ -15,6 +15,7 @@ mod memory;
 mod one_home;
 mod operating;
 mod partition;
+mod reading;
 mod records;
 mod recovery;
 mod scheme_v3;

@@ -1,5 +1,6 @@
 """OBShell's own client from PyPI, unpatched, through the life of one host. Called by sdk.rs: ADDRESS PORT MYSQL_PORT PASSWORD."""
 
+from obshell.model.ob import SetClusterParametersParam
 from sdk_expect import HOST, MYSQL_PORT, PASSWORD, PORT, client, expect, expect_refused
 
 fresh = client("")
@@ -37,6 +38,14 @@ expect("unfinished of the agent", owner.get_agent_unfinished_dag() or [], [])
 expect("last of the agent", owner.get_agent_last_maintenance_dag().name, "Start observer")
 expect("last of all agents", [dag.name for dag in owner.get_all_agent_last_maintenance_dag()], ["Start observer"])
 expect("status", owner.get_status().agent.identity, "CLUSTER AGENT")
+
+parameters = {parameter.name: parameter for parameter in owner.list_cluster_parameters()}
+expect("a parameter", [value.value for value in parameters["syslog_level"].server_value] != [], True)
+expect("set", owner.set_cluster_parameters([SetClusterParametersParam("max_syslog_file_count", "7", "CLUSTER")]), True)
+expect("is set", [value.value for parameter in owner.list_cluster_parameters() for value in parameter.server_value
+                  if parameter.name == "max_syslog_file_count"], ["7"])
+expect_refused("a parameter that nobody knows", lambda: owner.set_cluster_parameters(
+    [SetClusterParametersParam("no_such", "7", "CLUSTER")]), "Common.IllegalArgument")
 
 expect_refused("a wrong password", lambda: client("wrong").start_sync("GLOBAL", []))
 expect_refused("an unknown zone", lambda: owner.start_sync("ZONE", ["nowhere"]))

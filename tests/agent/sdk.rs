@@ -6,9 +6,14 @@ use crate::rig::{Agent, Home, PASSWORD, python};
 
 /// Runs one of the scripts beside this file on an agent.
 fn drive(script: &str, home: &Home, agent: &Agent, password: &str) {
+    drive_with(script, home, agent, home.mysql_port, password);
+}
+
+/// The same with another port for the script than that of SQL.
+pub(crate) fn drive_with(script: &str, home: &Home, agent: &Agent, port: u16, password: &str) {
     let script = format!("{}/tests/agent/{script}", env!("CARGO_MANIFEST_DIR"));
     let mut command = python();
-    command.args([&script, "127.0.0.1", &home.port.to_string(), &home.mysql_port.to_string(), password]);
+    command.args([&script, &home.ip, &home.port.to_string(), &port.to_string(), password]);
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{}", agent.stderr());

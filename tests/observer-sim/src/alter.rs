@@ -218,6 +218,12 @@ impl Command<'_> {
                 if !is_known {
                     return Err(Refusal::plain(5099));
                 }
+                if parameters::find(name).is_some_and(|known| !known.takes(value)) {
+                    return Err(Refusal::plain(4147));
+                }
+                if !is_there(state, target) {
+                    return Err(Refusal::plain(4018));
+                }
                 state.parameters.retain(|old| {
                     let is_overridden =
                         *target == Target::Cluster && !matches!(old.target, Target::Tenant(_));
@@ -238,6 +244,16 @@ impl Command<'_> {
             serde_json::from_str(json).map_err(|_| Refusal::new(1210, "Incorrect arguments to json"))?;
         self.server.source.set_fault(name, value)?;
         Ok(())
+    }
+}
+
+/// Whether the cluster has what a parameter is set for.
+fn is_there(state: &State, target: &Target) -> bool {
+    match target {
+        Target::Cluster => true,
+        Target::Server(addr) => state.server(*addr).is_some(),
+        Target::Zone(name) => state.zone(name).is_some(),
+        Target::Tenant(name) => state.tenants.iter().any(|tenant| tenant.name == *name),
     }
 }
 

@@ -40,6 +40,17 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     Some(moment.to_zoned(TimeZone::system()).ok()?.timestamp().as_microsecond())
 }
 
+/// A local time in another zone; `None` when the zone is no offset, or the time no time.
+pub(crate) fn in_zone(text: &str, zone: &str) -> Option<String> {
+    let (hours, minutes) = zone.split_once(':')?;
+    let (hours, minutes) = (hours.parse::<i32>().ok()?, minutes.parse::<i32>().ok()?);
+    let sign = if zone.starts_with('-') { -1 } else { 1 };
+    let offset = jiff::tz::Offset::from_seconds(hours * 3600 + sign * minutes * 60).ok()?;
+    let moment = Timestamp::from_microsecond(parse(text)?).ok()?;
+    let told = offset.to_datetime(moment).strftime("%Y-%m-%d %H:%M:%S.%6f").to_string();
+    Some(told.get(..text.len().min(told.len()))?.to_owned())
+}
+
 /// With date and zone, for the journal.
 pub(crate) fn stamp(us: i64) -> String {
     Timestamp::from_microsecond(us).unwrap_or(Timestamp::UNIX_EPOCH).to_string()
@@ -56,5 +67,9 @@ mod tests {
         assert_eq!(text(us, 0).len(), 19);
         assert_eq!(text(us, 3).len(), 23);
         assert_eq!(parse("soon"), None);
+        let local = text(us, 6);
+        assert_eq!(in_zone(&local, "+00:00").as_deref(), Some("2026-01-02 03:04:05.123456"));
+        assert_eq!(in_zone(&local, "+05:30").as_deref(), Some("2026-01-02 08:34:05.123456"));
+        assert_eq!(in_zone(&local, "SYSTEM"), None);
     }
 }

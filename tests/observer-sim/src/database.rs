@@ -190,10 +190,10 @@ impl Database {
              CREATE TABLE information_schema.TABLES (TABLE_CATALOG VARCHAR(64), TABLE_SCHEMA VARCHAR(64) COLLATE NOCASE,
                 TABLE_NAME VARCHAR(64) COLLATE NOCASE, TABLE_TYPE VARCHAR(64));
              CREATE TABLE information_schema.COLLATIONS (COLLATION_NAME VARCHAR(64), CHARACTER_SET_NAME VARCHAR(64), ID BIGINT,
-                IS_DEFAULT VARCHAR(4));
-             INSERT INTO information_schema.COLLATIONS VALUES ('utf8mb4_general_ci', 'utf8mb4', 45, 'Yes'),
-                ('utf8mb4_bin', 'utf8mb4', 46, ''), ('binary', 'binary', 63, 'Yes');",
+                IS_DEFAULT VARCHAR(4));",
         );
+        sql +=
+            &format!("INSERT INTO information_schema.COLLATIONS VALUES {};", crate::show::collation_values());
         for name in INTERNAL.iter().map(|name| (*name).to_owned()).chain(self.attached.iter().cloned()) {
             sql += &format!("INSERT INTO information_schema.SCHEMATA VALUES ('def', '{name}', 'utf8mb4');");
             if self.attached.contains(&name) {

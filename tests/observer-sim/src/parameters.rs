@@ -11,7 +11,6 @@ pub(crate) struct Known {
     pub(crate) name: &'static str,
     pub(crate) default: &'static str,
     pub(crate) is_of_tenant: bool,
-    pub(crate) kind: &'static str,
     pub(crate) section: &'static str,
     pub(crate) edit_level: &'static str,
     pub(crate) info: &'static str,
@@ -23,39 +22,15 @@ const fn cluster(
     section: &'static str,
     info: &'static str,
 ) -> Known {
-    Known {
-        name,
-        default,
-        is_of_tenant: false,
-        kind: "STRING",
-        section,
-        edit_level: "DYNAMIC_EFFECTIVE",
-        info,
-    }
+    Known { name, default, is_of_tenant: false, section, edit_level: "DYNAMIC_EFFECTIVE", info }
 }
 
 const fn fixed(name: &'static str, default: &'static str, info: &'static str) -> Known {
-    Known {
-        name,
-        default,
-        is_of_tenant: false,
-        kind: "STRING",
-        section: "OBSERVER",
-        edit_level: "READONLY",
-        info,
-    }
+    Known { name, default, is_of_tenant: false, section: "OBSERVER", edit_level: "READONLY", info }
 }
 
 const fn tenant(name: &'static str, default: &'static str, info: &'static str) -> Known {
-    Known {
-        name,
-        default,
-        is_of_tenant: true,
-        kind: "STRING",
-        section: "TENANT",
-        edit_level: "DYNAMIC_EFFECTIVE",
-        info,
-    }
+    Known { name, default, is_of_tenant: true, section: "TENANT", edit_level: "DYNAMIC_EFFECTIVE", info }
 }
 
 const KNOWN: [Known; 40] = [
@@ -126,6 +101,32 @@ const KNOWN: [Known; 40] = [
     tenant("_lcl_op_interval", "30ms", "scan interval of the deadlock detector"),
 ];
 
+impl Known {
+    /// As its default shows it.
+    pub(crate) fn kind(&self) -> &'static str {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let strip = |ends: &[&str]| ends.iter().find_map(|end| self.default.strip_suffix(end));
+        match self.default {
+            "True" | "False" => "BOOL",
+            default if is_number(default) => "INT",
+            _ if strip(&["ms", "s"]).is_some_and(is_number) => "TIME",
+            _ if strip(&["M", "G"]).is_some_and(is_number) => "CAPACITY",
+            _ => "STRING",
+        }
+    }
+
+    /// Simplified: ranges are not checked.
+    pub(crate) fn takes(&self, value: &str) -> bool {
+        let begins_with_digit = value.bytes().next().is_some_and(|b| b.is_ascii_digit());
+        match self.kind() {
+            "BOOL" => ["true", "false", "0", "1", "on", "off"].contains(&value.to_ascii_lowercase().as_str()),
+            "INT" => value.parse::<i64>().is_ok(),
+            "TIME" | "CAPACITY" => begins_with_digit,
+            _ => true,
+        }
+    }
+}
+
 pub(crate) fn find(name: &str) -> Option<&'static Known> {
     KNOWN.iter().find(|known| known.name.eq_ignore_ascii_case(name))
 }
@@ -195,6 +196,21 @@ fn set_value(state: &State, name: &str, is_meant: impl Fn(&Target) -> bool) -> O
 mod tests {
     use super::*;
     use crate::state::Parameter;
+
+    #[test]
+    fn values_fit_their_kinds() {
+        let known = |name: &str| find(name).unwrap();
+        for (name, kind, good, bad) in [
+            ("cpu_count", "INT", "16", "many"),
+            ("memory_limit", "CAPACITY", "8G", "much"),
+            ("lease_time", "TIME", "10s", "soon"),
+            ("enable_rebalance", "BOOL", "off", "maybe"),
+        ] {
+            assert_eq!(known(name).kind(), kind);
+            assert!(known(name).takes(good) && !known(name).takes(bad), "{name}");
+        }
+        assert!(known("syslog_level").kind() == "STRING" && known("syslog_level").takes(""));
+    }
 
     #[test]
     fn the_closest_value_counts() {

@@ -129,6 +129,7 @@ fn default_text(code: u16) -> &'static str {
         4655 => "zone not active",
         4660 => "cannot stop server or stop zone in multiple zones",
         4722 => "log stream location leader does not exist",
+        4147 => "Invalid config",
         5099 => "System config unknown",
         5150 => "Tenant not in this server",
         6002 => "transaction is rolled back",

@@ -18,7 +18,7 @@ fn sight() -> Sight {
 }
 
 /// Of `lifecycle.md` §11 and of the agent, with values for their parameters.
-const ASKED: [&str; 33] = [
+const ASKED: [&str; 37] = [
     "select /*+ QUERY_TIMEOUT(1000) */ count(*) from oceanbase.__ALL_DATABASE limit 1",
     "select count(*) from oceanbase.GV$OB_SERVER_SCHEMA_INFO where (svr_ip, svr_port) in (select svr_ip, svr_port from oceanbase.GV$OB_LOG_STAT where tenant_id = 1 and role = 'LEADER') and tenant_id = 1 and refreshed_schema_version = received_schema_version",
     "SELECT count(*) FROM oceanbase.DBA_OB_SERVERS WHERE svr_ip = '10.0.0.1' and svr_port = 2882 and zone = 'z1'",
@@ -51,6 +51,10 @@ const ASKED: [&str; 33] = [
     "SELECT data_disk_in_use FROM oceanbase.gv$ob_units",
     "SELECT SVR_IP, ROLE FROM oceanbase.DBA_OB_LS_LOCATIONS WHERE MEMBER_LIST IS NOT NULL",
     "SELECT zone, name, info FROM oceanbase.__all_zone WHERE name = 'status'",
+    "SELECT CON_ID, STAT_ID, sum(VALUE) AS VALUE FROM oceanbase.GV$SYSSTAT WHERE STAT_ID IN (140006, 140005, 140003, 140002) GROUP BY CON_ID, STAT_ID",
+    "SELECT TENANT_ID, NAME, VALUE FROM oceanbase.CDB_OB_SYS_VARIABLES WHERE NAME IN ('ob_tcp_invited_nodes', 'character_set_server')",
+    "SELECT TENANT_ID, sum(DATA_DISK_IN_USE) AS IN_USE FROM oceanbase.GV$OB_UNITS GROUP BY TENANT_ID",
+    "SELECT END_USER, EXPIRED_TIME FROM oceanbase.DBA_OB_LICENSE LIMIT 1",
     "SELECT svr_ip FROM oceanbase.__all_server WHERE status != 'active' OR stop_time > 0 OR start_service_time = 0 OR 1 = 1",
 ];
 

@@ -24,7 +24,7 @@ use crate::statement::{self, Kind, Show, Statement};
 use crate::tables::Reach;
 use crate::token::{self, Piece};
 use crate::wire::Wire;
-use crate::{bootstrap, rows, show, translate};
+use crate::{bootstrap, clock, rows, show, translate};
 
 pub(crate) struct Session {
     server: Arc<Server>,
@@ -453,6 +453,7 @@ impl Session {
     fn show(&mut self, what: &Show, limit: u64) -> Result<Answer, Refusal> {
         let rows = match what {
             Show::Variables { like } => show::variables(&hold(&self.database.facts), like.as_deref()),
+            Show::Charsets { like } => show::charsets(like.as_deref()),
             Show::Other => show::nothing(),
             Show::Databases => {
                 self.reach(Reach::Shared, limit)?;
@@ -507,8 +508,26 @@ impl Session {
             return Err(Refusal::new(1210, "Incorrect arguments to EXECUTE"));
         }
         let is_definition = kind == Kind::Define;
-        self.database.run(&translated, values, is_definition, Duration::from_micros(limit))
+        let answer = self.database.run(&translated, values, is_definition, Duration::from_micros(limit))?;
+        let zone = hold(&self.database.facts).variable("time_zone");
+        Ok(in_zone(answer, zone.as_deref().unwrap_or_default()))
     }
+}
+
+/// Times as a session sees them that has set an offset, such as `+00:00`.
+fn in_zone(answer: Answer, zone: &str) -> Answer {
+    let Answer::Rows(Rows { columns, mut rows }) = answer else { return answer };
+    let times = columns.iter().enumerate().filter(|(_, column)| column.kind == ColumnKind::Time);
+    for (at, _) in times {
+        for cell in rows.iter_mut().filter_map(|row| row.get_mut(at)) {
+            if let Value::Text(text) = cell
+                && let Some(told) = clock::in_zone(text, zone)
+            {
+                *text = told;
+            }
+        }
+    }
+    Answer::Rows(Rows { columns, rows })
 }
 
 /// `None` for what no table is needed for.

@@ -60,6 +60,9 @@ pub(crate) enum Show {
     Variables {
         like: Option<String>,
     },
+    Charsets {
+        like: Option<String>,
+    },
     /// Answered with no rows.
     Other,
 }
@@ -217,12 +220,14 @@ impl Cursor<'_> {
         self.at += 1;
         while ["GLOBAL", "SESSION", "FULL"].iter().any(|word| self.word(word)) {}
         let what = self.name()?.to_ascii_uppercase();
+        let is_charset = what == "CHARSET" || (what == "CHARACTER" && self.word("SET"));
         let like = if self.word("LIKE") { Some(self.text()?) } else { None };
         let show = match what.as_str() {
             "DATABASES" | "SCHEMAS" => Show::Databases,
             "TABLES" => Show::Tables,
             "PARAMETERS" => Show::Parameters { like },
             "VARIABLES" => Show::Variables { like },
+            _ if is_charset => Show::Charsets { like },
             _ => Show::Other,
         };
         Ok(Statement::Show(show))

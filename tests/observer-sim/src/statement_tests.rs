@@ -117,6 +117,11 @@ fn sessions_and_users() {
         parsed("CREATE DATABASE IF NOT EXISTS ocs READ WRITE"),
         Statement::CreateDatabase { name: "ocs".to_owned(), is_quiet: true }
     );
+    assert_eq!(parsed("SHOW CHARACTER SET"), Statement::Show(Show::Charsets { like: None }));
+    assert_eq!(
+        parsed("show charset like 'utf8%'"),
+        Statement::Show(Show::Charsets { like: Some("utf8%".to_owned()) })
+    );
     assert_eq!(
         parsed("SHOW PARAMETERS LIKE 'x%'"),
         Statement::Show(Show::Parameters { like: Some("x%".to_owned()) })

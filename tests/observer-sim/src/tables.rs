@@ -230,7 +230,7 @@ static TABLES: [Table; 41] = [
     shared(
         "CDB_OB_SYS_VARIABLES",
         "CREATE_TIME T, MODIFY_TIME T, TENANT_ID I, NAME S, VALUE S, INFO S",
-        none,
+        tenant_rows::variables,
     ),
     shared("CDB_OB_SPACE_USAGE", "TENANT_ID I, SVR_IP S, SPACE_TYPE S, USAGE_BYTES I", none),
     shared("DBA_OB_TENANT_JOBS", "JOB_ID I, JOB_TYPE S, JOB_STATUS S, TENANT_ID I", none),
@@ -243,7 +243,7 @@ static TABLES: [Table; 41] = [
     gathered(
         "GV$SYSSTAT",
         "CON_ID I, SVR_IP S, SVR_PORT I, STAT_ID I, NAME S, CLASS I, VALUE I, VALUE_TYPE S",
-        none,
+        tenant_rows::statistics,
     ),
     gathered(
         "GV$OB_PROCESSLIST",

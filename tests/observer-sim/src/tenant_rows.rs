@@ -165,3 +165,41 @@ pub(crate) fn unit_configs(facts: &Facts<'_>) -> Vec<Row> {
         })
         .collect()
 }
+
+/// As every tenant has them at its birth.
+const VARIABLES: [(&str, &str); 6] = [
+    ("ob_tcp_invited_nodes", "%"),
+    ("read_only", "0"),
+    ("lower_case_table_names", "1"),
+    ("time_zone", "+08:00"),
+    ("character_set_server", "45"),
+    ("collation_server", "45"),
+];
+
+pub(crate) fn variables(facts: &Facts<'_>) -> Vec<Row> {
+    let of = |tenant: &Tenant| {
+        let (id, created) = (tenant.id, tenant.created);
+        VARIABLES.map(|(name, value)| row![time(created), time(created), id, name, value, ""])
+    };
+    user_and_sys(facts).flat_map(of).collect()
+}
+
+/// Number, name, and what a unit has of it. Simplified: a quarter of the processors and half of the memory are in use.
+pub(crate) fn statistics(facts: &Facts<'_>) -> Vec<Row> {
+    #[expect(clippy::cast_possible_truncation, reason = "a handful of processors")]
+    let cpu = (UNIT_CPU * 100.0) as i64;
+    let told = [
+        (140_006, "cpu usage", cpu / 4),
+        (140_005, "max cpus", cpu),
+        (140_003, "memory usage", UNIT_MEMORY / 2),
+        (140_002, "max memory size", UNIT_MEMORY),
+    ];
+    let reached: Vec<Addr> = facts.reached().into_iter().map(|(addr, _)| addr).collect();
+    let units = held_units(facts).into_iter().filter(|(_, _, addr)| reached.contains(addr));
+    let of = |(_, tenant, addr): (i64, &Tenant, Addr)| {
+        told.map(|(id, name, value)| {
+            row![tenant.id, ip(addr), addr.port(), id, name, 256, value, "SET_VALUE"]
+        })
+    };
+    units.flat_map(of).collect()
+}

@@ -241,7 +241,8 @@ async fn sockets_and_ipv6() {
     options.push("--ipv6".to_owned());
     node.start(&options);
     let socket = node.home.join("run/sql.sock");
-    wait_until("the socket is there", || socket.exists());
+    // It is there a moment before anybody listens.
+    wait_until("the socket listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     let through = node.options("").socket(socket.to_str());
     let mut connection = mysql_async::Conn::new(through).await.unwrap();
     let bootstrap = format!("ALTER SYSTEM BOOTSTRAP ZONE 'z1' SERVER '[::1]:{}'", rig.rpc);

@@ -128,3 +128,56 @@ async fn counters_times_and_bytes() {
     let gap = "SELECT TimeStampDiff(Microsecond, at, now(6)) >= 0 FROM ocs.chunk";
     assert_eq!(connection.query_first::<i64, _>(gap).await.unwrap(), Some(1));
 }
+
+#[tokio::test]
+async fn a_cluster_tells_of_itself() {
+    let rig = Rig::new();
+    let nodes = rig.three().await;
+    let mut connection = nodes[0].connect("").await;
+    let charsets: Vec<(String, String, String, i64)> = connection.query("SHOW CHARACTER SET").await.unwrap();
+    assert!(charsets.contains(&("utf8mb4".into(), "UTF-8 Unicode".into(), "utf8mb4_general_ci".into(), 4)));
+    let default =
+        "SELECT COLLATION_NAME FROM information_schema.collations WHERE ID = 45 AND IS_DEFAULT = 'Yes'";
+    assert_eq!(
+        connection.query_first::<String, _>(default).await.unwrap().as_deref(),
+        Some("utf8mb4_general_ci")
+    );
+    let variable = "SELECT VALUE FROM oceanbase.CDB_OB_SYS_VARIABLES WHERE TENANT_ID = 1 AND NAME = 'character_set_server'";
+    assert_eq!(connection.query_first::<String, _>(variable).await.unwrap().as_deref(), Some("45"));
+    // A quarter of what its units may use, summed over them.
+    let usage = "SELECT STAT_ID, CAST(sum(VALUE) AS CHAR) FROM oceanbase.GV$sysstat WHERE CON_ID = 1 AND \
+                 STAT_ID IN (140006, 140005) GROUP BY STAT_ID ORDER BY STAT_ID";
+    let usage: Vec<(i64, String)> = connection.query(usage).await.unwrap();
+    assert_eq!(usage, [(140_005, "600".to_owned()), (140_006, "150".to_owned())]);
+    // A session may want its times in another zone.
+    let created = "SELECT CAST(UNIX_TIMESTAMP(CREATE_TIME) AS CHAR), CREATE_TIME FROM oceanbase.DBA_OB_ZONES";
+    connection.query_drop("SET SESSION ob_query_timeout = 1000000, time_zone = '+00:00'").await.unwrap();
+    let (seconds, told): (i64, mysql_async::Value) = connection.query_first(created).await.unwrap().unwrap();
+    let mysql_async::Value::Bytes(told) = told else { panic!("{told:?}") };
+    let told = String::from_utf8(told).unwrap().replace(' ', "T") + "Z";
+    assert_eq!(told.parse::<jiff::Timestamp>().unwrap().as_second(), seconds);
+}
+
+#[tokio::test]
+async fn parameters_are_set_for_what_is_there() {
+    let rig = Rig::new();
+    let nodes = rig.three().await;
+    let mut connection = nodes[0].connect("").await;
+    for (sql, code) in [
+        ("ALTER SYSTEM SET no_such = '1'", 5099),
+        ("ALTER SYSTEM SET cpu_count = 'many'", 4147),
+        ("ALTER SYSTEM SET cpu_count = '4' ZONE = 'nowhere'", 4018),
+        ("ALTER SYSTEM SET cpu_count = '4' SERVER = '10.9.9.9:2882'", 4018),
+        ("ALTER SYSTEM SET undo_retention = '4' TENANT = 'nobody'", 4018),
+        ("ALTER SYSTEM SET cpu_count = '4'; DROP USER root", 1064),
+    ] {
+        assert_eq!(refusal(connection.query_drop(sql).await).0, code, "{sql}");
+    }
+    connection.query_drop("ALTER SYSTEM SET cpu_count = '4' ZONE = 'z1'").await.unwrap();
+    connection.query_drop("ALTER SYSTEM SET undo_retention = '60' TENANT = 'sys'").await.unwrap();
+    let count = |name: &str, value: &str| {
+        format!("SELECT count(*) FROM oceanbase.GV$OB_PARAMETERS WHERE NAME = '{name}' AND VALUE = '{value}'")
+    };
+    assert_eq!(connection.query_first::<i64, _>(count("cpu_count", "4")).await.unwrap(), Some(1));
+    assert_eq!(connection.query_first::<i64, _>(count("undo_retention", "60")).await.unwrap(), Some(3));
+}
