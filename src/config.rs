@@ -24,6 +24,7 @@ pub struct Config {
     pub engine: Engine,
     pub peers: Peers,
     pub api: Api,
+    pub tls: Tls,
     pub socket: Socket,
     pub auth: Auth,
     pub bootstrap: Bootstrap,
@@ -191,6 +192,50 @@ impl Default for Api {
     }
 }
 
+/// TLS of the TCP listener.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    pub mode: TlsMode,
+    /// PEM: the certificate, then those that lead to its root. Clients call agents by address, so it names that.
+    pub certificate: Option<Utf8PathBuf>,
+    /// PEM.
+    pub key: Option<Utf8PathBuf>,
+    /// PEM: roots of the certificates that clients must show; for `mutual`.
+    pub client_ca: Option<Utf8PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsMode {
+    /// Plain HTTP.
+    #[default]
+    Off,
+    /// HTTPS only.
+    Server,
+    /// And clients show a certificate.
+    Mutual,
+}
+
+impl Tls {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let wanted = |key, path: &Option<Utf8PathBuf>, why: &str| match path {
+            None => Err(bad(key, "", why)),
+            Some(path) if !path.is_absolute() => Err(bad(key, path, "must be an absolute path")),
+            Some(_) => Ok(()),
+        };
+        if self.mode == TlsMode::Off {
+            return Ok(());
+        }
+        wanted("tls.certificate", &self.certificate, "tls.mode needs a certificate: a PEM file")?;
+        wanted("tls.key", &self.key, "tls.mode needs the key of the certificate: a PEM file")?;
+        if self.mode == TlsMode::Mutual {
+            wanted("tls.client_ca", &self.client_ca, "mutual needs the roots of the clients: a PEM file")?;
+        }
+        Ok(())
+    }
+}
+
 /// The Unix socket for the local operator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -340,19 +385,10 @@ impl Config {
         })
     }
 
-    fn validate(&self) -> Result<(), ConfigError> {
-        let Self { agent, engine, peers, api, socket: _, auth, bootstrap, store: _, log, is_detached: _ } =
-            self;
-        if let Some(home) = agent.home.as_deref().filter(|h| !h.is_absolute()) {
-            return Err(bad("agent.home", home, "must be an absolute path"));
-        }
-        if agent.port == Some(0) {
-            return Err(bad("agent.port", 0, "ports go from 1 to 65535"));
-        }
-        if let Some(binary) = engine.binary.as_deref().filter(|b| !b.is_absolute()) {
-            return Err(bad("engine.binary", binary, "must be an absolute path"));
-        }
-        for (key, value, least, most) in [
+    /// Numbers with the least and the most that they may be.
+    fn ranges(&self) -> Vec<(&'static str, u64, u64, u64)> {
+        let Self { engine, peers, api, auth, .. } = self;
+        vec![
             ("engine.start_timeout_secs", engine.start_timeout_secs, 1, 86_400),
             ("engine.stop_grace_secs", engine.stop_grace_secs, 1, 3_600),
             ("engine.freeze_timeout_secs", engine.freeze_timeout_secs, 1, 86_400),
@@ -379,7 +415,22 @@ impl Config {
             ("auth.failures_per_minute_max", u64::from(auth.failures_per_minute_max), 3, 100_000),
             ("auth.failed_openings_max", u64::from(auth.failed_openings_max), 16, 1_000_000),
             ("auth.recheck_password_secs", auth.recheck_password_secs, 1, 3_600),
-        ] {
+        ]
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let Self { agent, engine, tls, bootstrap, log, .. } = self;
+        if let Some(home) = agent.home.as_deref().filter(|h| !h.is_absolute()) {
+            return Err(bad("agent.home", home, "must be an absolute path"));
+        }
+        tls.validate()?;
+        if agent.port == Some(0) {
+            return Err(bad("agent.port", 0, "ports go from 1 to 65535"));
+        }
+        if let Some(binary) = engine.binary.as_deref().filter(|b| !b.is_absolute()) {
+            return Err(bad("engine.binary", binary, "must be an absolute path"));
+        }
+        for (key, value, least, most) in self.ranges() {
             if !(least..=most).contains(&value) {
                 return Err(bad(key, value, &format!("must be between {least} and {most}")));
             }

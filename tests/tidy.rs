@@ -28,7 +28,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
     (
         "secure",
         &["model", "error", "clock", "config"],
-        &["aws_lc_rs", "aes_gcm", "rsa", "base64", "subtle", "zeroize", "secrecy", "camino"],
+        &["aws_lc_rs", "aes_gcm", "rsa", "rustls", "base64", "subtle", "zeroize", "secrecy", "camino"],
     ),
     ("store", &["model", "error", "clock", "tasks", "crash", "engine"], &["rusqlite", "camino", "tempfile"]),
     ("sql", &["model", "error", "crash", "cluster", "flow::ports"], &["mysql_async"]),
@@ -60,7 +60,7 @@ const WALLS: &[(&str, &[&str], &[&str])] = &[
             "flow::ports",
             "peer",
         ],
-        &["actix_web", "utoipa", "uuid", "bytes", "camino", "aws_lc_rs", "nix", "base64"],
+        &["actix_web", "actix_tls", "utoipa", "uuid", "bytes", "camino", "aws_lc_rs", "nix", "base64"],
     ),
     (
         "cli",

@@ -24,6 +24,7 @@ use super::route;
 use super::sealed::sealed;
 use crate::config::Api;
 use crate::error::Error;
+use crate::secure::Tls;
 use crate::tasks::panic_text;
 
 /// Longest path a Unix socket may have on Linux, its closing zero byte excluded.
@@ -143,7 +144,12 @@ impl std::fmt::Debug for Ending {
 
 /// # Errors
 /// When a listener cannot be taken over.
-pub fn serve(listeners: Listeners, door: Door, config: &Api) -> Result<Served, ServeError> {
+pub fn serve(
+    listeners: Listeners,
+    door: Door,
+    config: &Api,
+    tls: Option<&Tls>,
+) -> Result<Served, ServeError> {
     let Listeners { tcp, unix } = listeners;
     let in_flight = InFlight::new();
     let counter = in_flight.clone();
@@ -166,7 +172,11 @@ pub fn serve(listeners: Listeners, door: Door, config: &Api) -> Result<Served, S
         .disable_signals()
         .on_connect(note_peer);
     for listener in tcp {
-        server = server.listen_auto_h2c(listener).map_err(ServeError::Server)?;
+        let listening = match tls {
+            Some(tls) => server.listen_rustls_0_23(listener, tls.config()),
+            None => server.listen_auto_h2c(listener),
+        };
+        server = listening.map_err(ServeError::Server)?;
     }
     let server = server.listen_uds(unix).map_err(ServeError::Server)?.run();
     let handle = server.handle();
@@ -202,9 +212,12 @@ where
 
 /// Who is at the other end, once per connection.
 fn note_peer(connection: &dyn Any, extensions: &mut Extensions) {
-    let tcp = connection.downcast_ref::<actix_web::rt::net::TcpStream>().and_then(|tcp| tcp.peer_addr().ok());
-    let unix =
-        connection.downcast_ref::<actix_web::rt::net::UnixStream>().and_then(|unix| unix.peer_cred().ok());
+    use actix_tls::accept::rustls_0_23::TlsStream;
+    use actix_web::rt::net::{TcpStream, UnixStream};
+    let plain = connection.downcast_ref::<TcpStream>();
+    let tcp = plain.or_else(|| connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0));
+    let tcp = tcp.and_then(|tcp| tcp.peer_addr().ok());
+    let unix = connection.downcast_ref::<UnixStream>().and_then(|unix| unix.peer_cred().ok());
     let peer = match (tcp, unix) {
         (Some(addr), _) => Peer::Tcp(addr.ip().to_canonical()),
         (None, Some(cred)) => Peer::Unix { uid: cred.uid() },

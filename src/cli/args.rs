@@ -30,12 +30,18 @@ pub struct Global {
     /// Unix socket of the agent, where it is not in the home
     #[arg(long, global = true, help_heading = AGENT, value_name = "PATH", hide_short_help = true, value_parser = from_here)]
     pub socket: Option<Utf8PathBuf>,
-    /// Ask an agent over TCP instead, at ip:port; needs its password
+    /// Ask an agent over TCP instead, at ip:port or https://ip:port; needs its password
     #[arg(long, global = true, help_heading = AGENT, value_name = "IP:PORT")]
     pub host: Option<String>,
     /// File with the password for --host, or for the command (first line); else OBPILOT_PASSWORD, else a prompt
     #[arg(long, global = true, help_heading = AGENT, value_name = "FILE", hide_short_help = true)]
     pub password_file: Option<Utf8PathBuf>,
+    /// File with the roots that --host https://… is trusted by, instead of the system's
+    #[arg(long, global = true, help_heading = AGENT, value_name = "FILE", hide_short_help = true, value_parser = from_here)]
+    pub ca: Option<Utf8PathBuf>,
+    /// File with a certificate and its key, for an agent that asks for one
+    #[arg(long, global = true, help_heading = AGENT, value_name = "FILE", hide_short_help = true, value_parser = from_here)]
+    pub client_cert: Option<Utf8PathBuf>,
     /// Take the key that the agent of --host shows now, whatever it was before
     #[arg(long, global = true, help_heading = AGENT, hide_short_help = true)]
     pub accept_new_key: bool,

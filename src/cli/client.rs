@@ -37,6 +37,23 @@ fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(5))
 }
 
+/// Whom the system trusts, or only the roots of `--ca`.
+fn over_tls(global: &Global) -> Result<reqwest::Client, Ending> {
+    let read = |path: &Utf8PathBuf| std::fs::read(path).map_err(|e| Ending::usage(format!("{path}: {e}")));
+    let mut building = builder();
+    if let Some(path) = &global.ca {
+        let roots = reqwest::Certificate::from_pem_bundle(&read(path)?);
+        let roots = roots.map_err(|e| Ending::usage(format!("{path} holds no certificates in PEM: {e}")))?;
+        building = building.tls_certs_only(roots);
+    }
+    if let Some(path) = &global.client_cert {
+        let identity = reqwest::Identity::from_pem(&read(path)?);
+        let why = |e| Ending::usage(format!("{path} does not hold a certificate and its key in PEM: {e}"));
+        building = building.identity(identity.map_err(why)?);
+    }
+    building.build().map_err(broken)
+}
+
 fn broken(error: impl std::error::Error) -> Ending {
     Ending::new(Exit::Failed, format!("no HTTP client can be made: {error}"))
 }
@@ -73,7 +90,7 @@ impl Client {
 
     fn over_socket(global: &Global) -> Result<Self, Ending> {
         let socket = socket_of(global)?;
-        let http = builder().unix_socket(socket.as_str()).build().map_err(broken)?;
+        let http = builder().tls_certs_only([]).unix_socket(socket.as_str()).build().map_err(broken)?;
         Ok(Self {
             http,
             base: "http://localhost".to_owned(),
@@ -83,10 +100,15 @@ impl Client {
     }
 
     async fn over_tcp(host: &str, global: &Global) -> Result<Self, Ending> {
-        let addr: AgentAddr = host.parse().map_err(|e| Ending::usage(format!("--host: {e}")))?;
-        let http = builder().build().map_err(broken)?;
+        let (scheme, addr) = host.split_once("://").unwrap_or(("http", host));
+        let addr: AgentAddr = addr.parse().map_err(|e| Ending::usage(format!("--host: {e}")))?;
+        let http = match scheme {
+            "http" => builder().tls_certs_only([]).build().map_err(broken)?,
+            "https" => over_tls(global)?,
+            other => return Err(Ending::usage(format!("--host: '{other}' is neither http nor https"))),
+        };
         let mut client =
-            Self { http, base: format!("http://{addr}"), place: addr.to_string(), sealing: None };
+            Self { http, base: format!("{scheme}://{addr}"), place: addr.to_string(), sealing: None };
         let secret: Secret = client.get("/api/v1/secret").await?;
         let key_id = secret.auth_schemes.as_ref().map(|schemes| schemes.v3.key_id.as_str());
         known::check(&client.place, key_id, global)?;
@@ -227,7 +249,11 @@ impl Client {
         let cause =
             std::error::Error::source(error).map_or_else(|| error.to_string(), |e| innermost(e).to_string());
         Ending::new(Exit::Unreachable, format!("no agent answers at {}: {cause}", self.place))
-            .with_hint("is it running? `obpilot agent status`; start it with `obpilot agent start`")
+            .with_hint(if self.base.starts_with("https") || self.place.starts_with("socket") {
+                "is it running? `obpilot agent status`; start it with `obpilot agent start`"
+            } else {
+                "is it running? `obpilot agent status` there; does it serve HTTPS? then --host https://IP:PORT"
+            })
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::DaemonError;
 use super::home::Home;
 use super::network::Network;
+use super::tls;
 use crate::api::{self, Door, DoorParts, Listeners};
 use crate::app::health::{self, Service};
 use crate::app::{self, App, Learned, RunState};
@@ -27,7 +28,7 @@ use crate::host::{facts, net};
 use crate::model::Identity;
 use crate::peer::Client;
 use crate::process::{self, Control};
-use crate::secure::{AgentKey, PeerIdentity, Seen, V3Key};
+use crate::secure::{AgentKey, PeerIdentity, Seen, Tls, V3Key};
 use crate::sql::{ObserverSql, Own, SeekdbSql};
 use crate::store::Store;
 use crate::tasks::Tasks;
@@ -47,6 +48,7 @@ pub(super) struct Agent {
     pub(super) learned: watch::Sender<Learned>,
     pub(super) door: Door,
     pub(super) listeners: Listeners,
+    pub(super) tls: Option<Tls>,
     pub(super) run_state: RunState,
     /// Cancelled first when the agent stops: waiting requests are answered with what there is.
     pub(super) stopping: CancellationToken,
@@ -64,26 +66,12 @@ pub(super) async fn build(
 
     let control = Control::new(settings(config, &home), Arc::clone(&clock), tasks.clone());
     let participant = Participant::new(own, Arc::new(store.clone()), Arc::clone(&clock));
-    let Keys { agent: key, v3: v3_key, peer: identity } = keys(&home, &*clock).await?;
-    let client = Client::new(own, Arc::clone(&identity), home.ledger.clone(), Arc::clone(&clock))?;
+    let keys = keys(&home, &*clock).await?;
+    let tls = tls::load(&config.tls)?;
+    let ledger = home.ledger.clone();
+    let client = Client::new(own, Arc::clone(&keys.peer), ledger, Arc::clone(&clock), tls.as_ref())?;
     let network = Network::new(own, client.clone());
-    let peers = Arc::new(network.clone());
-    let (sql, cluster) = sql(&home, state.engine);
-    let ports = Ports {
-        own,
-        engine: state.engine,
-        process: Arc::new(control.clone()),
-        sql,
-        cluster,
-        peers: peers.clone(),
-        gate: Arc::new(client.clone()),
-        about: about(&home, &key, &identity),
-        sealer: home.keeper.clone(),
-        ledger: home.ledger.clone(),
-        clock: Arc::clone(&clock),
-        keeper: Keeper::new(peers, tasks.clone()),
-        limits: limits(config),
-    };
+    let ports = ports(config, &home, &keys, &control, &client, &network, tasks);
     let journal = Arc::new(store.clone());
     let engine = Handle::new(own, journal, register_all(&ports), tasks.clone(), Arc::clone(&clock));
     participant.attach(engine.clone());
@@ -114,11 +102,11 @@ pub(super) async fn build(
 
     let door = Door::new(DoorParts {
         app: app.clone(),
-        key,
-        v3_key,
+        key: keys.agent,
+        v3_key: keys.v3,
         seen: seen(&store, &*clock).await?,
         keep: home.keeper.clone(),
-        identity,
+        identity: keys.peer,
         peers: client,
         auth: config.auth.clone(),
         api: config.api.clone(),
@@ -129,7 +117,50 @@ pub(super) async fn build(
         stopping: stopping.clone(),
     });
     let listeners = listen(config, &home)?;
-    Ok(Agent { home, store, engine, app, health, control, learned, door, listeners, run_state, stopping })
+    Ok(Agent {
+        home,
+        store,
+        engine,
+        app,
+        health,
+        control,
+        learned,
+        door,
+        listeners,
+        tls,
+        run_state,
+        stopping,
+    })
+}
+
+/// What flows may use, with its real adapters.
+fn ports(
+    config: &Config,
+    home: &Home,
+    keys: &Keys,
+    control: &Control,
+    client: &Client,
+    network: &Network,
+    tasks: &Tasks,
+) -> Ports {
+    let state = home.ledger.state();
+    let (sql, cluster) = sql(home, state.engine);
+    let peers = Arc::new(network.clone());
+    Ports {
+        own: state.addr,
+        engine: state.engine,
+        process: Arc::new(control.clone()),
+        sql,
+        cluster,
+        peers: peers.clone(),
+        gate: Arc::new(client.clone()),
+        about: about(home, keys),
+        sealer: home.keeper.clone(),
+        ledger: home.ledger.clone(),
+        clock: Arc::clone(client.clock()),
+        keeper: Keeper::new(peers, tasks.clone()),
+        limits: limits(config),
+    }
 }
 
 /// The agent's own keys.
@@ -177,13 +208,13 @@ fn sql(home: &Home, engine: EngineKind) -> (Arc<dyn ObSql>, Arc<dyn ClusterSql>)
 }
 
 /// What a member's row says of this agent.
-fn about(home: &Home, key: &AgentKey, identity: &PeerIdentity) -> About {
+fn about(home: &Home, keys: &Keys) -> About {
     About {
         os: facts::os_id(),
         architecture: std::env::consts::ARCH.to_owned(),
         home_path: home.path.to_string(),
-        public_key: key.public_on_wire().to_owned(),
-        peer_key: identity.public_on_wire(),
+        public_key: keys.agent.public_on_wire().to_owned(),
+        peer_key: keys.peer.public_on_wire(),
     }
 }
 

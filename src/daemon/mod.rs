@@ -15,6 +15,7 @@ mod keep;
 mod network;
 mod remembered;
 mod run;
+mod tls;
 
 pub use error::DaemonError;
 pub use run::run;

@@ -109,17 +109,33 @@ async fn serve(
     failures: mpsc::UnboundedReceiver<String>,
     signals: &mut Signals,
 ) -> Result<(), DaemonError> {
-    let Agent { home, store, engine, app, health, control, learned, door, listeners, run_state, stopping } =
-        agent;
+    let Agent {
+        home,
+        store,
+        engine,
+        app,
+        health,
+        control,
+        learned,
+        door,
+        listeners,
+        tls,
+        run_state,
+        stopping,
+    } = agent;
     let own = app.own();
     let taken_up = engine.recover().await?;
-    let served = api::serve(listeners, door, &config.api).map_err(|e| DaemonError::Listen(e.to_string()))?;
+    let served = api::serve(listeners, door, &config.api, tls.as_ref());
+    let served = served.map_err(|e| DaemonError::Listen(e.to_string()))?;
     let ending = served.ending();
     tasks.spawn(Kind::part("health"), health.run(app.clone(), tasks.token().clone()));
     tasks.spawn(Kind::helper("members"), members::keep(app, tasks.token().clone()));
     tasks.spawn(Kind::helper("learn"), learn(control, learned));
     tasks.spawn(Kind::helper("prune"), prune(store.clone(), retention(config), clock));
     tasks.spawn(Kind::helper("watchdog"), watchdog(store.clone()));
+    if let Some(tls) = tls {
+        tasks.spawn(Kind::helper("certificate"), super::tls::keep_fresh(tls));
+    }
     run_state.set(RunState::RUNNING);
     tracing::info!(agent = %own, home = %home.path, taken_up, version = env!("CARGO_PKG_VERSION"), "the agent answers");
     tell(&[NotifyState::Ready, NotifyState::Status(&format!("answers at {own}"))]);

@@ -10,6 +10,7 @@
 
 pub mod descriptors;
 pub mod disk;
+pub mod events;
 pub mod facts;
 pub mod files;
 pub mod kernel_log;

@@ -17,7 +17,7 @@ use crate::cluster::Ledger;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
 use crate::model::AgentAddr;
-use crate::secure::{HelloAnswer, PEER_HEADER, PeerIdentity, Session, begin};
+use crate::secure::{HelloAnswer, PEER_HEADER, PeerIdentity, Session, Tls, begin};
 use crate::wire::{Envelope, PeerMark};
 
 /// Where sessions begin, and where messages go.
@@ -69,6 +69,29 @@ struct Line {
     next: AtomicU64,
 }
 
+/// How an agent's port is spoken to. Agents need not all change at once: what one speaks is found by trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    fn other(self) -> Self {
+        match self {
+            Self::Http => Self::Https,
+            Self::Https => Self::Http,
+        }
+    }
+
+    fn base(self, agent: AgentAddr) -> String {
+        match self {
+            Self::Http => format!("http://{agent}"),
+            Self::Https => format!("https://{agent}"),
+        }
+    }
+}
+
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -82,13 +105,23 @@ struct Inner {
     ledger: Ledger,
     clock: Arc<dyn Clock>,
     http: reqwest::Client,
+    /// What is tried first: our own.
+    first: Scheme,
+    /// What each agent was last heard by.
+    schemes: Mutex<HashMap<AgentAddr, Scheme>>,
     lines: Mutex<HashMap<AgentAddr, Arc<Line>>>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that makes clients to agents")]
-fn http() -> std::result::Result<reqwest::Client, reqwest::Error> {
-    reqwest::Client::builder()
+fn http(identity: Option<&[u8]>) -> std::result::Result<reqwest::Client, reqwest::Error> {
+    let builder = match identity {
+        Some(pem) => reqwest::Client::builder().identity(reqwest::Identity::from_pem(pem)?),
+        None => reqwest::Client::builder(),
+    };
+    builder
         .no_proxy()
+        // Who is at the other end, its key tells, over TLS or not; TLS only keeps others from seeing who talks.
+        .tls_danger_accept_invalid_certs(true)
         .connect_timeout(CONNECT_LIMIT)
         .pool_idle_timeout(IDLE)
         .tcp_nodelay(true)
@@ -104,18 +137,56 @@ impl Client {
         identity: Arc<PeerIdentity>,
         ledger: Ledger,
         clock: Arc<dyn Clock>,
+        tls: Option<&Tls>,
     ) -> Result<Self> {
-        let http = http().map_err(|e| Error::unexpected(format!("no HTTP client can be made: {e}")))?;
-        let inner = Inner { own, identity, ledger, clock, http, lines: Mutex::default() };
+        let broken =
+            |e: &dyn std::fmt::Display| Error::unexpected(format!("no HTTP client can be made: {e}"));
+        let pem = tls.map(Tls::identity_pem).transpose().map_err(|e| broken(&e))?;
+        let http = http(pem.as_deref()).map_err(|e| broken(&e))?;
+        let first = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let lines = Mutex::default();
+        let inner = Inner { own, identity, ledger, clock, http, first, schemes: Mutex::default(), lines };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    pub(super) fn http(&self) -> &reqwest::Client {
-        &self.inner.http
+    fn schemes(&self) -> std::sync::MutexGuard<'_, HashMap<AgentAddr, Scheme>> {
+        self.inner.schemes.lock().expect("no holder of this lock panics")
     }
 
-    pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.inner.clock
+    /// Sends by the scheme that the agent speaks: the one it was heard by, else ours, and then the other. What it did not
+    /// understand it has not done.
+    ///
+    /// # Errors
+    /// `Agent.RPC.RequestFailed`.
+    pub(super) async fn reach(
+        &self,
+        agent: AgentAddr,
+        request: impl Fn(&reqwest::Client, &str) -> reqwest::RequestBuilder,
+    ) -> Result<Response> {
+        let known = self.schemes().get(&agent).copied();
+        let first = known.unwrap_or(self.inner.first);
+        let failed = match request(&self.inner.http, &first.base(agent)).send().await {
+            Ok(response) => {
+                self.schemes().insert(agent, first);
+                return Ok(response);
+            }
+            Err(error) => error,
+        };
+        // Nobody there is nobody there by any scheme; and who was heard by one has hung up rather than changed.
+        if failed.is_timeout() || is_refused(&failed) {
+            return Err(unknown(agent, &failed));
+        }
+        match request(&self.inner.http, &first.other().base(agent)).send().await {
+            Ok(response) => {
+                self.schemes().insert(agent, first.other());
+                Ok(response)
+            }
+            Err(_) => Err(unknown(agent, &failed)),
+        }
+    }
+
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
     }
 
     fn lines(&self) -> std::sync::MutexGuard<'_, HashMap<AgentAddr, Arc<Line>>> {
@@ -139,8 +210,10 @@ impl Client {
         }
         let begun = begin(&self.inner.identity, self.inner.own, agent, self.inner.clock.now_secs())
             .map_err(|e| Error::unexpected(e.to_string()))?;
-        let request = self.inner.http.post(format!("http://{agent}{HELLO_TARGET}")).json(&begun.hello);
-        let response = request.timeout(limit).send().await.map_err(|e| unknown(agent, &e))?;
+        let hello = |http: &reqwest::Client, base: &str| {
+            http.post(format!("{base}{HELLO_TARGET}")).json(&begun.hello).timeout(limit)
+        };
+        let response = self.reach(agent, hello).await?;
         let answer = envelope(agent, response).await.map_err(clocks_differ)?;
         let answer: HelloAnswer = serde_json::from_value(answer).map_err(|_| {
             Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is no agent of ours"))
@@ -213,8 +286,16 @@ impl Client {
         for _ in 0..2 {
             let line = self.line(agent, message.limit).await?;
             let counter = line.next.fetch_add(1, Ordering::Relaxed);
-            let request = self.sealed(agent, &line, counter, message)?.timeout(message.limit);
-            let response = request.send().await.map_err(|e| unknown(agent, &e))?;
+            let (mark, body) = self.sealed(&line, counter, message)?;
+            let request = |http: &reqwest::Client, base: &str| {
+                let request = http.request(message.method.clone(), format!("{base}{}", message.target));
+                let request = message
+                    .headers
+                    .iter()
+                    .fold(request, |request, (name, value)| request.header(name, value));
+                request.header(PEER_HEADER, &mark).body(body.clone()).timeout(message.limit)
+            };
+            let response = self.reach(agent, request).await?;
             if response.headers().get(PEER_HEADER).is_some_and(|said| said == PeerMark::UNKNOWN_SESSION) {
                 self.hang_up(agent, &line);
                 continue;
@@ -227,14 +308,9 @@ impl Client {
         ))
     }
 
-    fn sealed(
-        &self,
-        agent: AgentAddr,
-        line: &Line,
-        counter: u64,
-        message: &Message<'_>,
-    ) -> Result<reqwest::RequestBuilder> {
-        let Message { method, target, actor, body, headers, .. } = message;
+    /// Mark and body.
+    fn sealed(&self, line: &Line, counter: u64, message: &Message<'_>) -> Result<(String, Bytes)> {
+        let Message { method, target, actor, body, .. } = message;
         let about = PeerMark::about(method.as_str(), target, actor);
         let seal = line.session.seal(counter, &about, body).map_err(|e| Error::unexpected(e.to_string()))?;
         let mark = PeerMark {
@@ -243,10 +319,18 @@ impl Client {
             counter,
             actor: (*actor).to_owned(),
         };
-        let request = self.inner.http.request(method.clone(), format!("http://{agent}{target}"));
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
-        Ok(request.header(PEER_HEADER, mark.to_text()).body(STANDARD.encode(seal)))
+        Ok((mark.to_text(), STANDARD.encode(seal).into()))
     }
+}
+
+/// Nobody listens there.
+fn is_refused(error: &reqwest::Error) -> bool {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let io = cause.downcast_ref::<std::io::Error>();
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 /// What an agent answers to a message, inside the seal.

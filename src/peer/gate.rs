@@ -23,8 +23,8 @@ const HEADER_LIFETIME_SECS: i64 = 60;
 
 impl Client {
     async fn open<T: serde::de::DeserializeOwned>(&self, agent: AgentAddr, target: &str) -> Result<T> {
-        let request = self.http().get(format!("http://{agent}{target}")).timeout(LIMIT);
-        let response = request.send().await.map_err(|e| unknown(agent, &e))?;
+        let get = |http: &reqwest::Client, base: &str| http.get(format!("{base}{target}")).timeout(LIMIT);
+        let response = self.reach(agent, get).await?;
         let data = envelope(agent, response).await?;
         serde_json::from_value(data).map_err(|_| {
             Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent of obpilot"))
@@ -65,10 +65,12 @@ impl Gate for Client {
             let id = fresh_request_id().map_err(broken)?;
             let sealed = key.seal("POST", JOIN_TARGET, expires, &id, claims, Some(body.as_bytes()));
             let V3Request { header_value, body, exchange } = sealed.map_err(broken)?;
-            let request =
-                self.http().post(format!("http://{master}{JOIN_TARGET}")).header(V3_HEADER, header_value);
-            let request = request.body(body.unwrap_or_default()).timeout(LIMIT);
-            let response = request.send().await.map_err(|e| unknown(master, &e))?;
+            let body = body.unwrap_or_default();
+            let join = |http: &reqwest::Client, base: &str| {
+                let request = http.post(format!("{base}{JOIN_TARGET}")).header(V3_HEADER, &header_value);
+                request.body(body.clone()).timeout(LIMIT)
+            };
+            let response = self.reach(master, join).await?;
             let is_success = response.status().is_success();
             let mut bytes = response.bytes().await.map_err(|e| unknown(master, &e))?.to_vec();
             let members = match exchange.open_answer(0, &mut bytes) {

@@ -12,13 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use camino::Utf8PathBuf;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use super::find;
 use super::identity::{Expected, Ident};
 use crate::crash;
+use crate::host::events::readable;
 use crate::model::Exit;
 use crate::tasks::{Kind, Tasks};
 
@@ -39,15 +38,6 @@ pub(super) enum NotSent {
     NotOurs(String),
     #[error("the kernel refused the signal: {0}")]
     Refused(#[source] io::Error),
-}
-
-/// A descriptor whose being readable is an event of the runtime.
-pub(super) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe for types that may change their descriptor; OwnedFd cannot"
-    )]
-    AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
 impl Life {

@@ -8,23 +8,20 @@
 //!
 //! Not here: a deadline (the caller drops the future), logging in (`sql`).
 
-use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nix::libc;
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 use super::control::Shared;
 use super::engine::Options;
-use super::life::{self, Life};
+use super::life::Life;
 use super::log;
 use crate::clock::Stopwatch;
 use crate::flow::ports::Progress;
+use crate::host::events::Events;
 use crate::host::ports;
 use crate::model::Exit;
 use crate::tasks::Tasks;
@@ -138,31 +135,6 @@ async fn answers(socket: &Utf8Path, pid: i32) -> bool {
     }
 }
 
-/// New names in a directory.
-struct Events(AsyncFd<OwnedFd>);
-
-impl Events {
-    fn new(dir: &Utf8Path) -> io::Result<Self> {
-        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let wanted = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
-        inotify::add_watch(&fd, dir.as_std_path(), wanted)?;
-        life::readable(fd).map(Self)
-    }
-
-    /// Something happened. What it was does not matter: the caller looks.
-    async fn next(&self) {
-        let mut buffer = [0_u8; 4096];
-        loop {
-            let Ok(mut guard) = self.0.readable().await else { return std::future::pending().await };
-            match guard.try_io(|fd| rustix::io::read(fd.get_ref(), &mut buffer).map_err(io::Error::from)) {
-                Ok(Ok(_)) => return,
-                Ok(Err(_)) => return std::future::pending().await,
-                Err(_would_block) => {}
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,15 +156,5 @@ mod tests {
         assert!(!answers(&path, 1).await);
         drop(listener);
         assert!(!answers(&path, own).await, "a stale socket");
-    }
-
-    #[tokio::test]
-    async fn a_new_name_wakes() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = Utf8Path::from_path(dir.path()).unwrap();
-        let events = Events::new(dir).unwrap();
-        crate::host::files::create_dirs(&dir.join("x"), 0o755).unwrap();
-        tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap();
-        assert!(Events::new(&dir.join("missing")).is_err());
     }
 }

@@ -23,6 +23,7 @@ mod refusal;
 mod replay;
 mod seal;
 mod strict;
+mod tls;
 mod v3;
 mod vault;
 
@@ -45,6 +46,7 @@ pub use public::{PublicKey, PublicKeyError};
 pub use refusal::{body_refusal, refusal};
 pub use replay::Seen;
 pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_request};
+pub use tls::{Tls, TlsError, TlsFiles, install_provider};
 pub use v3::{
     Claims, ClaimsTo, Exchange, NotAnAnswer, Piece, V3_HEADER, V3Error, V3Key, V3Mark, V3PublicKey,
     V3Request, fresh_request_id, key_id_of,

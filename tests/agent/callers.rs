@@ -232,7 +232,11 @@ async fn failures_of_one_address_are_not_those_of_another() {
         "even with the right one"
     );
     assert_eq!(limited.headers["retry-after"], "60");
-    let elsewhere = reqwest::Client::builder().no_proxy().local_address(Some([127, 0, 0, 2].into())).build();
+    let elsewhere = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .local_address(Some([127, 0, 0, 2].into()))
+        .build();
     let value = seal(&home, &header(PASSWORD, INFO)).await;
     let request = elsewhere.unwrap().get(format!("http://{}{INFO}", home.address()));
     let answer = request.header(DATABASE_HEADER, value).send().await.unwrap();

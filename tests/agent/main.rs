@@ -20,4 +20,5 @@ mod records;
 mod recovery;
 mod scheme_v3;
 mod sdk;
+mod tls;
 mod transport;
