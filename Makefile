@@ -13,8 +13,8 @@ ENGINE := build/engine/pylibseekdb/seekdb
 # OBShell's own client, which the tests drive unpatched.
 SDK_PACKAGE := obshell==0.0.9
 SDK := build/python/obshell/__init__.py
-# Asks a running agent whatever its OpenAPI document allows, and what it does not.
-SCHEMA_PACKAGE := schemathesis==4.32.5
+# Asks a running agent whatever its OpenAPI document allows, and what it does not; what it asks is hypothesis' choice.
+SCHEMA_PACKAGE := schemathesis==4.32.5 hypothesis==6.170.15
 SCHEMA := build/schemathesis/schemathesis/__init__.py
 DENY_VERSION := 0.20.2
 DENY := build/tools/bin/cargo-deny

@@ -6,9 +6,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::SeekdbSql;
 use crate::clock;
+use crate::cluster::figures::Edition;
+use crate::cluster::parameters::Setting;
 use crate::config::EngineKind;
 use crate::error::Code;
-use crate::flow::ports::{Login, ObSql as _, Process as _, Silent};
+use crate::flow::ports::{ClusterSql as _, Login, ObSql as _, Process as _, Silent, SqlAct};
 use crate::host::ports::free::free_port;
 use crate::model::{Launch, Password, ServerProcess, StopHow};
 use crate::process::{Control, Settings};
@@ -110,4 +112,49 @@ async fn a_refused_password_is_told_from_no_answer() {
     rig.stop().await;
     assert_eq!(rig.sql.login(&none).await, Login::NoAnswer);
     assert_eq!(rig.sql.serving(&none).await.unwrap_err().code, Code::DatabaseUseless);
+}
+
+/// One server that is the whole database: its parameters with their scopes, its room, its character sets; and a parameter that is
+/// set is set, for whatever was asked.
+#[tokio::test]
+async fn one_server_tells_of_itself_and_takes_parameters() {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let rig = Rig::new().await;
+    let none = Password::default();
+    let ask = async |act: SqlAct| rig.sql.act(&none, &act, LIMIT, &Silent).await;
+    let all = ask(SqlAct::Parameters).await.unwrap().parameters().unwrap();
+    let row = |name: &str| all.rows.iter().find(|row| row.name == name).unwrap().clone();
+    assert_eq!((row("memory_limit").value.as_str(), row("memory_limit").is_of_tenant()), ("2G", false));
+    assert!(
+        all.rows.len() > 100 && all.rows.iter().all(|row| !row.edit_level.is_empty()),
+        "{}",
+        all.rows.len()
+    );
+    let setting = |name: &str, value: &str| Setting {
+        name: name.to_owned(),
+        value: value.to_owned(),
+        scope: "CLUSTER".to_owned(),
+        ..Setting::default()
+    };
+    for assignment in
+        all.assignments(&[setting("syslog_level", "INFO"), setting("MAX_SYSLOG_FILE_COUNT", "7")]).unwrap()
+    {
+        ask(SqlAct::SetParameter(assignment)).await.unwrap();
+    }
+    let wrong = all.assignments(&[setting("max_syslog_file_count", "'; DROP USER root")]).unwrap();
+    let refused = ask(SqlAct::SetParameter(wrong[0].clone())).await.unwrap_err();
+    assert_eq!(refused.code, Code::MysqlError, "{refused}");
+    let again = ask(SqlAct::Parameters).await.unwrap().parameters().unwrap();
+    let value = |name: &str| again.rows.iter().find(|row| row.name == name).unwrap().value.clone();
+    assert_eq!((value("syslog_level").as_str(), value("max_syslog_file_count").as_str()), ("INFO", "7"));
+
+    let figures = ask(SqlAct::Figures).await.unwrap().figures().unwrap();
+    assert_eq!((figures.edition, figures.servers.len()), (Edition::Seekdb, 1));
+    let room = figures.servers[0].room;
+    assert!(room.cpu_total > 0.0 && room.memory_total > 0 && room.disk_total > 0, "{room:?}");
+    let charsets = ask(SqlAct::Charsets).await.unwrap().charsets().unwrap();
+    let utf8 = charsets.iter().find(|charset| charset.name == "utf8mb4").unwrap();
+    assert!(utf8.collations.contains(&("utf8mb4_general_ci".to_owned(), true)), "{utf8:?}");
+    assert_eq!(ask(SqlAct::View).await.unwrap_err().code, Code::MysqlError);
+    rig.stop().await;
 }

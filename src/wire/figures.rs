@@ -41,6 +41,15 @@ pub struct ServerStats {
 
 /// A tenant; neither a meta tenant nor one in the recycle bin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "tenant_name": "shop", "tenant_id": 1002, "created_time": "2026-03-01T09:30:00.5+08:00", "mode": "MYSQL", "status": "NORMAL",
+    "locked": "NO", "primary_zone": "RANDOM", "locality": "FULL{1}@zone1", "in_recyclebin": "NO", "charset": "utf8mb4",
+    "collation": "utf8mb4_general_ci", "whitelist": "%",
+    "pools": [{ "pool_name": "shop_pool", "pool_id": 1002, "zone_list": "zone1", "observer_list": "10.0.0.1:2882", "unit_num": 1,
+                "unit_config": null }],
+    "read_only": false, "time_zone": "+08:00", "lower_case_table_names": "1", "dead_lock_detection_enabled": true,
+    "connection_strings": [], "comment": ""
+}))]
 pub struct TenantInfo {
     pub tenant_name: String,
     pub tenant_id: i64,
@@ -108,6 +117,8 @@ pub struct ConnectionString {
 
 /// What a tenant uses of what it may.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "tenant_id": 1002, "tenant_name": "shop", "cpu_used_percent": 25.0, "memory_used_percent": 50.0,
+    "data_disk_usage": 1073741824, "cpu_core_total": 4.0, "memory_in_bytes_total": 4294967296u64 }))]
 pub struct TenantStats {
     pub tenant_id: i64,
     pub tenant_name: String,
@@ -121,6 +132,11 @@ pub struct TenantStats {
 
 /// `GET /api/v1/obcluster/license`; only the standalone edition has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({
+    "end_user": "Example Ltd", "license_id": "L-1", "license_code": "0000", "license_type": "Commercial", "product_type": "SE",
+    "issuance_date": "2026-03-01T00:00:00+08:00", "activation_time": "2026-03-01T09:30:00+08:00",
+    "expired_time": "2027-03-01T00:00:00+08:00", "options": "", "node_num": 1, "cluster_ulid": "01"
+}))]
 pub struct LicenseInfo {
     pub end_user: String,
     pub license_id: String,
@@ -140,6 +156,7 @@ pub struct LicenseInfo {
 
 /// `GET /api/v1/obcluster/unit-config-limit`: the smallest unit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "min_memory": 5.0, "min_cpu": 1 }))]
 pub struct UnitConfigLimit {
     /// In GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]

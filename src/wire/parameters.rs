@@ -106,6 +106,8 @@ pub struct SetParameter {
 
 /// A character set with its collations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(example = json!({ "name": "utf8mb4", "description": "UTF-8 Unicode", "maxlen": 4,
+    "collations": [{ "is_default": true, "name": "utf8mb4_general_ci" }, { "is_default": false, "name": "utf8mb4_bin" }] }))]
 pub struct CharsetInfo {
     pub name: String,
     pub description: String,
@@ -146,6 +148,8 @@ pub struct Statistics {
 
 /// One server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({ "type": "oceanbase-ce", "version": "4.3.5.1", "revision": "101000042025031818", "cpuCount": 16,
+    "memoryLimit": "64G", "dataFileSize": "200G", "logDiskSize": "200G", "hostHash": "1a2b3c4d" }))]
 pub struct InstanceInfo {
     /// `oceanbase-ce`, `oceanbase` or `seekdb`.
     pub r#type: String,
@@ -165,6 +169,7 @@ pub struct InstanceInfo {
 
 /// `POST /api/v1/obcluster/shared-storage/validate-key` and `/save-key`.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[schema(example = json!({ "access_key": "key", "secret_key": "secret", "path": "oss://bucket/path", "endpoint": "host=oss.example.com" }))]
 pub struct StorageKeyBody {
     #[serde(default)]
     #[schema(required = true)]

@@ -341,3 +341,101 @@ fn the_envelope_has_no_member_that_is_absent_in_the_reference() {
     let value = serde_json::to_value(envelope).unwrap();
     assert_eq!(names(&value), ["successful", "timestamp", "duration", "status", "traceId"]);
 }
+
+/// Members of lists match in any case too, and `null` there is the default (`http-api.md` §1.4, H1).
+#[test]
+fn h1_wishes_in_a_list_are_read_like_any_body() {
+    let read = |body: &str| parse::<SetParametersBody>(body.as_bytes(), SetParametersBody::MEMBERS);
+    let body = r#"{"PARAMS":[{"Name":"cpu_count","value":"8","scope":"CLUSTER","zones":null,"servers":["s"],"other":1},{}]}"#;
+    let params = read(body).unwrap().params().unwrap();
+    assert_eq!(
+        (params[0].name.as_str(), params[0].servers.len(), params[0].zones.len()),
+        ("cpu_count", 1, 0)
+    );
+    assert!(params[1].name.is_empty() && !params[1].all_user_tenant);
+    assert_eq!(read(r#"{"params":[]}"#).unwrap().params().unwrap().len(), 0);
+    for missing in ["{}", r#"{"params":null}"#, "null"] {
+        assert_eq!(read(missing).unwrap().params().unwrap_err().code, Code::BindJsonFailed, "{missing}");
+    }
+    for wrong in
+        [r#"{"params":[null]}"#, r#"{"params":[5]}"#, r#"{"params":[{"value":5}]}"#, r#"{"params":{}}"#]
+    {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+}
+
+/// The order and the presence of members of `obcluster/info` and its servers (`http-api.md` §7.12).
+#[test]
+fn the_cluster_s_information_has_the_members_of_the_reference() {
+    let server = serde_json::to_value(ServerInfo::default()).unwrap();
+    assert_eq!(
+        names(&server),
+        [
+            "id",
+            "ip",
+            "svr_port",
+            "sql_port",
+            "version",
+            "with_rootserver",
+            "status",
+            "ob_status",
+            "inner_status",
+            "start_time",
+            "stop_time",
+            "stats",
+            "architecture",
+            "data_dir",
+            "redo_dir",
+            "log_dir",
+            "obshell_port",
+        ]
+    );
+    let base = [
+        "cpu_core_total",
+        "cpu_core_assigned",
+        "cpu_core_assigned_percent",
+        "memory_total",
+        "memory_assigned",
+        "memory_in_bytes_total",
+        "memory_in_bytes_assigned",
+        "memory_assigned_percent",
+        "disk_total",
+        "disk_assigned",
+        "disk_in_bytes_total",
+        "disk_in_bytes_assigned",
+        "disk_assigned_percent",
+    ];
+    assert_eq!(names(&serde_json::to_value(Stats::default()).unwrap()), base);
+    let more = [
+        "disk_used",
+        "disk_free",
+        "disk_in_bytes_used",
+        "disk_in_bytes_free",
+        "disk_used_percent",
+        "ip",
+        "port",
+        "zone",
+    ];
+    assert_eq!(names(&server["stats"]), [base.as_slice(), more.as_slice()].concat());
+    let license = serde_json::to_value(LicenseInfo::default()).unwrap();
+    assert_eq!(names(&license).len(), 11);
+    let nothing = serde_json::to_value(UnitConfigLimit { min_memory: None, min_cpu: None }).unwrap();
+    assert_eq!(nothing, json!({}));
+}
+
+/// What is missing in a request that is refused anyway is told first.
+#[test]
+fn what_an_upgrade_lacks_is_named() {
+    let lacks = |body: Value, wants_mode: bool| {
+        let body: UpgradeBody = parse(body.to_string().as_bytes(), UpgradeBody::MEMBERS).unwrap();
+        body.check(wants_mode).err().map(|error| error.text().to_owned()).unwrap_or_default()
+    };
+    let full = json!({ "version": "4.5.1.0", "release": "1.el7", "upgradeDir": null, "Mode": "rolling" });
+    assert_eq!(lacks(full, true), "");
+    assert!(lacks(json!({ "release": "1" }), false).starts_with("version"));
+    assert!(lacks(json!({ "version": "4" }), false).starts_with("release"));
+    assert!(lacks(json!({ "version": "4", "release": "1" }), true).starts_with("mode"));
+    let key =
+        |body: Value| parse::<StorageKeyBody>(body.to_string().as_bytes(), StorageKeyBody::MEMBERS).unwrap();
+    assert!(key(json!({ "access_key": "a" })).check().unwrap_err().text().starts_with("secret_key"));
+}

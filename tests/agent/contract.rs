@@ -412,7 +412,7 @@ async fn no_answer_of_a_running_cluster_contradicts_the_document() {
     let mut command = tokio::process::Command::new("python3");
     command.args(["-m", "schema_hooks", "run"]).arg(root.join("proto/openapi.json"));
     command.args(["--url", &format!("http://127.0.0.1:{port}"), "--exclude-path", "/api/v1/task/events"]);
-    command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "15", "--seed", "2886"]);
+    command.args(["--phases", "examples,coverage,fuzzing", "--max-examples", "10", "--seed", "2886"]);
     command.args(["--generation-database", "none", "--generation-with-security-parameters", "false"]);
     command.args(["--workers", "1", "--request-timeout", "20", "--warnings", "off", "--no-color"]);
     let checks = "status_code_conformance,content_type_conformance,response_schema_conformance,no_defect";

@@ -289,6 +289,30 @@ async fn the_cluster_is_told_with_its_room_and_its_tenants() {
     );
 }
 
+/// A task that covers the whole cluster stands at the cluster; one of a server stands there alone.
+#[tokio::test]
+async fn a_task_under_way_is_told_where_it_works() {
+    let cluster = formed().await;
+    cluster.set(1, &json!({ "faults": { "never_serve": true } }));
+    cluster.homes[1].kill_database();
+    for (scope, at_cluster) in [
+        (json!({ "type": "GLOBAL" }), true),
+        (json!({ "type": "SERVER", "target": [cluster.address(1)] }), false),
+    ] {
+        let made = cluster.door(0).post("/api/v1/ob/start", json!({ "scope": scope })).await.data();
+        let id = made["id"].as_str().unwrap();
+        let info = cluster.door(0).get("/api/v1/obcluster/info").await.data();
+        let server = &info["zones"][1]["servers"][0];
+        assert_eq!(server["local_task_id"], json!(id), "{server:#}");
+        assert_eq!(info.get("local_task_id"), at_cluster.then(|| json!(id)).as_ref(), "{info:#}");
+        assert_eq!(info["zones"][1].get("local_task_id").is_some(), at_cluster, "{info:#}");
+        let cancelled =
+            cluster.door(0).post(&format!("/api/v1/task/dag/{id}"), json!({ "operator": "CANCEL" })).await;
+        assert_eq!(cancelled.status, 200, "{}", cancelled.text);
+        cluster.door(0).finished(id).await.data();
+    }
+}
+
 /// W56: a version that does not have a parameter is told as the documentation says of it, and nothing fails.
 #[tokio::test]
 async fn w56_a_database_without_a_parameter_is_told_all_the_same() {
