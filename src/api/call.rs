@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
+use actix_web::http::Method;
 use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt;
 
-use super::auth::{self, Admitted, NotAdmitted, PeerSeal, Seal};
+use super::audit;
+use super::auth::{self, Admitted, NotAdmitted, Pass, PeerSeal, Seal};
 use super::door::Door;
 use super::elsewhere::{elsewhere, hand_on};
 use super::meta::Meta;
@@ -21,10 +23,10 @@ use crate::config::Api;
 use crate::engine::port::RequestKey;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
-use crate::secure::{RouteClass, body_refusal};
+use crate::secure::{BodyKey, RouteClass, body_refusal};
 use crate::wire::{
-    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, JoinBody, ObserverConfigBody, OperatorBody,
-    PasswordBody, RootPwdBody, StartBody, StopBody, ZoneStopBody, parse,
+    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, JoinBody, LogoutBody, ObserverConfigBody,
+    OperatorBody, PasswordBody, RootPwdBody, StartBody, StopBody, ZoneStopBody, parse,
 };
 
 /// A body as a route wants it.
@@ -40,6 +42,16 @@ impl Body for () {
 
     fn read(_: &[u8]) -> std::result::Result<Self, BodyError> {
         Ok(())
+    }
+}
+
+/// A body that nobody looks at. It is read all the same, so that the connection goes on.
+#[derive(Debug)]
+pub(super) struct Ignored;
+
+impl Body for Ignored {
+    fn read(_: &[u8]) -> std::result::Result<Self, BodyError> {
+        Ok(Self)
     }
 }
 
@@ -65,6 +77,7 @@ bodies!(
     ClusterConfigBody,
     InitBody,
     JoinBody,
+    LogoutBody,
     ObserverConfigBody,
     OperatorBody,
     PasswordBody,
@@ -83,6 +96,10 @@ pub(super) struct Call<B> {
     pub(super) body: B,
     /// Another agent asks.
     pub(super) peer: Option<PeerSeal>,
+    /// By what the caller was let in.
+    pub(super) pass: Pass,
+    /// Of the request's header: what its body was sealed with, and a sealed answer is.
+    pub(super) keys: Option<BodyKey>,
     query: String,
     key: Option<RequestKey>,
 }
@@ -156,11 +173,28 @@ async fn admit<B: Body>(
     let door = door_of(request);
     let class = class_of(request);
     let admitted = auth::admit(&door, meta, class, request.method(), request.headers()).await;
-    let Admitted { caller, seal } = admitted.map_err(|why| match why {
-        NotAdmitted::Refused(error) => fail(error),
-        NotAdmitted::UnknownSession(error) => Failure::UnknownSession(error, Rc::clone(meta)),
+    let Admitted { caller, pass, seal } = admitted.map_err(|why| {
+        let (NotAdmitted::Refused(error) | NotAdmitted::UnknownSession(error)) = &why;
+        audit::refused(&door, request, error);
+        match why {
+            NotAdmitted::Refused(error) => fail(error),
+            NotAdmitted::UnknownSession(error) => Failure::UnknownSession(error, Rc::clone(meta)),
+        }
     })?;
-    let (plain, peer) = open_body::<B>(&door, payload, seal).await.map_err(fail)?;
+    let keys = if let Seal::Keys(keys) = &seal { keys.clone() } else { None };
+    let opened = open_body::<B>(&door, payload, seal).await;
+    let (plain, peer) = opened
+        .inspect_err(|error| {
+            // A body of another agent is what lets it in.
+            if matches!(pass, Pass::Agent) {
+                audit::refused(&door, request, error);
+            }
+        })
+        .map_err(fail)?;
+    if class != RouteClass::Peer && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        // Set once: this is the only place.
+        drop(meta.actor.set(caller.actor.clone()));
+    }
     if peer.is_none()
         && let Some(to) = elsewhere(&door, request).map_err(fail)?
     {
@@ -170,7 +204,7 @@ async fn admit<B: Body>(
     let body = B::read(&plain).map_err(|e| fail(Error::new(Code::BindJsonFailed, e.0)))?;
     let key = request_key(request, meta, &plain).map_err(fail)?;
     let query = request.query_string().to_owned();
-    Ok(Call { app: door.app().clone(), door, caller, body, peer, query, key })
+    Ok(Call { app: door.app().clone(), door, caller, body, peer, pass, keys, query, key })
 }
 
 /// The body in clear. A route without one leaves it unread, but for other agents: there it is what lets them in.
@@ -257,6 +291,7 @@ impl FromRequest for Open {
             Ok(Self { app: door.app().clone(), door })
         } else {
             let error = Error::new(Code::UserDenied, "this user may not use the socket");
+            audit::refused(&door, request, &error);
             Err(Failure::new(error, meta))
         })
     }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::audit::Audit;
 use super::session::Sessions;
+use super::user_session::UserSessions;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Api, Auth, Network};
@@ -43,6 +45,8 @@ struct Inner {
     budget: Mutex<Budget>,
     keep: Arc<dyn RememberBlocks>,
     sessions: Sessions,
+    user_sessions: UserSessions,
+    audit: Audit,
     peers: peer::Client,
     auth: Auth,
     api: Api,
@@ -102,6 +106,8 @@ impl Door {
             budget: Mutex::new(Budget::new(auth.failed_openings_max)),
             keep,
             sessions: Sessions::new(identity),
+            user_sessions: UserSessions::new(&auth),
+            audit: Audit::default(),
             peers,
             auth,
             api,
@@ -121,6 +127,19 @@ impl Door {
     /// Sessions in which other agents ask us.
     pub(super) fn sessions(&self) -> &Sessions {
         &self.inner.sessions
+    }
+
+    /// Sessions in which clients ask us.
+    pub(super) fn user_sessions(&self) -> &UserSessions {
+        &self.inner.user_sessions
+    }
+
+    pub(super) fn audit(&self) -> &Audit {
+        &self.inner.audit
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
     }
 
     /// The way to other agents.

@@ -10,6 +10,7 @@
 //! Not here: what requests mean (`app`), the shapes of bodies (`wire`), opening and deciding (`secure`).
 
 mod agent;
+mod audit;
 mod auth;
 mod call;
 mod door;
@@ -17,6 +18,7 @@ mod drain;
 mod elsewhere;
 mod events;
 mod info;
+mod login;
 mod meta;
 mod ob;
 mod openapi;
@@ -27,6 +29,7 @@ mod rpc;
 mod serve;
 mod session;
 mod task;
+mod user_session;
 
 #[cfg(test)]
 mod tests;

@@ -68,6 +68,9 @@ pub enum Command {
     /// Tasks: list, show, watch, and the four operators
     #[command(subcommand, visible_alias = "utilities")]
     Task(TaskCommand),
+    /// Who did what from where
+    #[command(subcommand)]
+    Security(SecurityCommand),
     /// The agent's store: backup and check
     #[command(subcommand)]
     Store(StoreCommand),
@@ -435,6 +438,22 @@ pub struct OperateArgs {
     pub yes: bool,
     #[command(flatten)]
     pub wait: WaitArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SecurityCommand {
+    /// The audit trail of this agent: what was changed by whom, and who was refused
+    Audit(AuditArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct AuditArgs {
+    /// The newest so many, up to 1000
+    #[arg(long, default_value_t = 50, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub last: u32,
+    /// What came after this entry instead, oldest first
+    #[arg(long, value_name = "ENTRY")]
+    pub after: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,7 +9,7 @@ use super::args::{
     AgentCommand, Cli, Command, ConfigCommand, DebugCommand, Global, Output, RunArgs, StopAgentArgs, command,
 };
 use super::exit::{Ending, Exit};
-use super::{agent, cluster, render, store, task};
+use super::{agent, cluster, render, security, store, task};
 use crate::config::{Config, ConfigError, Overrides};
 
 /// What `main` has to do.
@@ -95,6 +95,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<(), Ending> {
         Command::Cluster(command) => cluster::run(command, global).await,
         Command::WhyBlocked(args) => cluster::why_blocked(&args, global).await,
         Command::Task(command) => task::run(command, global).await,
+        Command::Security(command) => security::run(command, global).await,
         Command::Store(command) => store::run(command, global),
         Command::Config(ConfigCommand::Check { file }) => {
             let checked = Config::load(Some(&file), Overrides::default());

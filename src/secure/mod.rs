@@ -21,6 +21,7 @@ mod public;
 mod refusal;
 mod replay;
 mod seal;
+mod session_id;
 mod strict;
 mod vault;
 
@@ -29,7 +30,7 @@ mod tests;
 
 pub use body::BodyKey;
 pub use compare::{is_same, sha1_hex, sha256_hex};
-pub use decide::{Facts, Forward, HeaderKind, RouteClass, Verdict, decide};
+pub use decide::{Facts, Forward, HeaderKind, RouteClass, Rule, TABLE, Verdict, WAYS, Way, decide, opens};
 pub use header::{BlockHash, Opened, check_time};
 pub use keys::{AgentKey, KeyError};
 pub use limit::{Budget, Limiter};
@@ -41,4 +42,5 @@ pub use public::{PublicKey, PublicKeyError};
 pub use refusal::{body_refusal, refusal};
 pub use replay::Seen;
 pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_request};
+pub use session_id::SessionId;
 pub use vault::{Vault, VaultError};

@@ -9,6 +9,7 @@
 //! Not here: statuses and headers (`api`), meaning.
 
 mod agent;
+mod audit;
 mod body;
 mod envelope;
 mod host;
@@ -22,8 +23,9 @@ mod tests;
 
 pub use agent::{
     AgentBody, AgentInfo, AgentInstance, CredentialView, GitInfo, Info, JoinBody, LastExitView, LockHolder,
-    Obpilot, PasswordBody, Secret, ServerView, Status, StatusAgent,
+    LogoutBody, Obpilot, PasswordBody, Secret, ServerView, Status, StatusAgent,
 };
+pub use audit::AuditEntry;
 pub use body::{BodyError, parse};
 pub use envelope::{ApiError, Contents, Envelope};
 pub use host::HostInfo;

@@ -1,0 +1,67 @@
+//! `obpilot security …`
+
+use serde_json::Value;
+
+use super::args::{AuditArgs, Global, Output, SecurityCommand};
+use super::client::Client;
+use super::exit::Ending;
+use super::render;
+use crate::wire::{AuditEntry, Contents};
+
+pub(super) async fn run(command: SecurityCommand, global: &Global) -> Result<(), Ending> {
+    let client = Client::connect(global).await?;
+    match command {
+        SecurityCommand::Audit(args) => audit(&client, global, &args).await,
+    }
+}
+
+async fn audit(client: &Client, global: &Global, args: &AuditArgs) -> Result<(), Ending> {
+    let after = args.after.map_or(String::new(), |after| format!("&after={after}"));
+    let target = format!("/api/v1/security/audit?limit={}{after}", args.last);
+    let trail: Contents<AuditEntry> = client.get(&target).await?;
+    match global.output {
+        Output::Json => render::json(&trail.contents),
+        Output::Text if trail.contents.is_empty() => render::say("nothing is recorded"),
+        Output::Text => render::out(&table(&trail.contents)),
+    }
+    Ok(())
+}
+
+fn table(entries: &[AuditEntry]) -> String {
+    let rows: Vec<Vec<String>> = entries
+        .iter()
+        .map(|entry| {
+            vec![
+                entry.id.to_string(),
+                render::moment(&entry.time),
+                entry.actor.clone(),
+                what(entry),
+                how(entry),
+            ]
+        })
+        .collect();
+    render::table(&["ENTRY", "TIME", "WHO", "WHAT", "HOW IT ENDED"], &rows)
+}
+
+fn text(entry: &AuditEntry, member: &str) -> Option<String> {
+    match &entry.details[member] {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn what(entry: &AuditEntry) -> String {
+    let request = text(entry, "request");
+    let task = entry.task.as_ref().map(|task| format!(" (task {task})")).unwrap_or_default();
+    format!("{}{task}", request.unwrap_or_else(|| entry.action.clone()))
+}
+
+fn how(entry: &AuditEntry) -> String {
+    if entry.action == "refused" {
+        let count = text(entry, "count").unwrap_or_default();
+        return format!("refused x{count}, {}", text(entry, "code").unwrap_or_default());
+    }
+    let said = [text(entry, "status"), text(entry, "code"), text(entry, "note")];
+    said.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
