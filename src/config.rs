@@ -258,6 +258,12 @@ pub struct Auth {
     pub failed_openings_max: u32,
     /// The known root password is checked against the database again after this.
     pub recheck_password_secs: u64,
+    /// A session of a client ends when it was not used for so long.
+    pub session_lifetime_secs: u32,
+    /// Sessions at a time; beyond that the one that was not used for longest gives way.
+    pub sessions_max: usize,
+    /// The same for one address.
+    pub sessions_per_source_max: usize,
 }
 
 impl Default for Auth {
@@ -267,6 +273,9 @@ impl Default for Auth {
             failures_per_minute_max: 30,
             failed_openings_max: 4_096,
             recheck_password_secs: 60,
+            session_lifetime_secs: 1_800,
+            sessions_max: 200,
+            sessions_per_source_max: 20,
         }
     }
 }
@@ -293,13 +302,20 @@ pub struct Store {
     pub keep_finished_days: u32,
     /// More finished tasks than this are removed, oldest first. 0 keeps all.
     pub keep_finished_count: u32,
+    /// Entries of the audit trail kept at most; older ones go. `keep_finished_days` holds for them too.
+    pub keep_audit_count: u32,
     /// Backups kept beside the store.
     pub keep_backups: u32,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { keep_finished_days: 90, keep_finished_count: 20_000, keep_backups: 3 }
+        Self {
+            keep_finished_days: 90,
+            keep_finished_count: 20_000,
+            keep_audit_count: 100_000,
+            keep_backups: 3,
+        }
     }
 }
 
@@ -387,7 +403,7 @@ impl Config {
 
     /// Numbers with the least and the most that they may be.
     fn ranges(&self) -> Vec<(&'static str, u64, u64, u64)> {
-        let Self { engine, peers, api, auth, .. } = self;
+        let Self { engine, peers, api, auth, store, .. } = self;
         vec![
             ("engine.start_timeout_secs", engine.start_timeout_secs, 1, 86_400),
             ("engine.stop_grace_secs", engine.stop_grace_secs, 1, 3_600),
@@ -415,6 +431,10 @@ impl Config {
             ("auth.failures_per_minute_max", u64::from(auth.failures_per_minute_max), 3, 100_000),
             ("auth.failed_openings_max", u64::from(auth.failed_openings_max), 16, 1_000_000),
             ("auth.recheck_password_secs", auth.recheck_password_secs, 1, 3_600),
+            ("auth.session_lifetime_secs", u64::from(auth.session_lifetime_secs), 1, 86_400),
+            ("auth.sessions_max", auth.sessions_max as u64, 1, 10_000),
+            ("auth.sessions_per_source_max", auth.sessions_per_source_max as u64, 1, 10_000),
+            ("store.keep_audit_count", u64::from(store.keep_audit_count), 100, 10_000_000),
         ]
     }
 

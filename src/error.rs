@@ -56,6 +56,7 @@ codes! {
     InvalidIp "Common.InvalidIp" 400 NONE, "not an IP address", "IP 地址不合法";
     InvalidAddress "Common.InvalidAddress" 400 NONE, "not an address", "地址不合法";
     InvalidPath "Common.InvalidPath" 400 NONE, "the path is not allowed", "路径不合法";
+    NotSupported "Common.NotSupported" 400 NONE, "not supported", "不支持该功能";
     NotFound "Common.NotFound" 404 NONE, "no such route", "路由不存在";
     Unauthorized "Common.Unauthorized" 401 AUTH, "not authorised", "未通过认证";
     DirNotEmpty "Common.DirNotEmpty" 500 NONE, "a directory that must be empty is not", "目录非空";
@@ -65,12 +66,13 @@ codes! {
     BodyReadFailed "Request.Body.ReadFailed" 400 NONE, "the body could not be read", "请求体读取失败";
     TooManyRequests "Request.TooMany" 429 NONE, "too many failed attempts", "失败次数过多";
     Busy "Request.Busy" 503 NONE, "the agent is at its limit", "代理已达上限";
+    AesKeyNotFound "Request.AESKey.NotFound" 400 NONE, "no keys to seal the answer with", "缺少用于加密应答的密钥";
     HeaderNotFound "Request.Header.NotFound" 400 NONE, "no authentication header", "缺少认证请求头";
     QueryIllegal "Request.Query.Param.Illegal" 400 NONE, "a query parameter is not usable", "查询参数不合法";
     UriMismatch "Security.Authentication.Header.UriMismatch" 401 AUTH, "the header was made for another target", "请求头与请求路径不符";
     AuthExpired "Security.Authentication.Expired" 401 AUTH, "the header has expired", "请求头已过期";
     AuthTimestamp "Security.Authentication.Timestamp.Invalid" 401 AUTH, "the header's time is not usable", "请求头时间戳无效";
-    KeyIdUnknown "Security.Authentication.KeyId.Unknown" 401 NONE, "the request was sealed with another key than this agent has", "请求使用的密钥与本代理的密钥不符";
+    KeyIdUnknown "Security.Authentication.KeyId.Unknown" 401 AUTH, "the request was sealed with another key than this agent has", "请求使用的密钥与本代理的密钥不符";
     UserDenied "Security.User.PermissionDenied" 401 NONE, "this user may not use the socket", "该用户无权使用套接字";
     TaskNotFound "Task.NotFound" 404 NONE, "no such task", "任务不存在";
     GenericIdInvalid "Task.GenericID.Invalid" 400 NONE, "not a task id", "任务 ID 不合法";

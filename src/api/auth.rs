@@ -13,15 +13,16 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::door::Door;
 use super::meta::{Meta, Peer};
+use super::user_session::Worth;
 use crate::app::Caller;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::Credential;
 use crate::flow::ports::Handed;
 use crate::model::{AgentAddr, Identity};
 use crate::secure::{
-    AGENT_HEADER, BodyKey, Claims, ClaimsTo, DATABASE_HEADER, Exchange, Facts, HeaderKind, Opened,
-    PEER_HEADER, RouteClass, Session, V3_HEADER, V3Mark, Verdict, body_refusal, check_time, decide, is_same,
-    refusal,
+    AGENT_HEADER, BodyKey, Claims, ClaimsTo, DATABASE_HEADER, Exchange, Facts, Forward, HeaderKind, Opened,
+    PEER_HEADER, RouteClass, Session, SessionId, V3_HEADER, V3Mark, Verdict, Way, body_refusal, check_time,
+    decide, is_same, opens, refusal,
 };
 use crate::tasks::Tasks;
 use crate::wire::PeerMark;
@@ -30,7 +31,19 @@ use crate::wire::PeerMark;
 #[derive(Debug)]
 pub(super) struct Admitted {
     pub(super) caller: Caller,
+    pub(super) pass: Pass,
     pub(super) seal: Seal,
+}
+
+/// By what a caller was let in.
+#[derive(Clone, Debug)]
+pub(super) enum Pass {
+    /// The password of a header, or a header where none is asked for; and what a session made with it is worth.
+    Header(HeaderKind, Worth),
+    Session(SessionId),
+    /// Another agent.
+    Agent,
+    Socket,
 }
 
 /// How the body came.
@@ -119,8 +132,11 @@ pub(super) async fn admit(
     headers: &HeaderMap,
 ) -> Result<Admitted, NotAdmitted> {
     match meta.peer {
-        Peer::Tcp(_) if headers.contains_key(PEER_HEADER) => by_peer(door, meta, method, headers),
-        _ if class == RouteClass::Peer => Err(refusal().into()),
+        Peer::Tcp(_) if headers.contains_key(PEER_HEADER) && opens(Way::Mark, class) => {
+            by_peer(door, meta, method, headers)
+        }
+        Peer::Tcp(_) if headers.contains_key(PEER_HEADER) => Err(refusal().into()),
+        Peer::Unix { .. } if !opens(Way::Socket, class) => Err(refusal().into()),
         Peer::Tcp(source) if headers.contains_key(V3_HEADER) => {
             Ok(by_v3(door, meta, class, method, headers, source).await?)
         }
@@ -141,7 +157,8 @@ fn by_peer(door: &Door, meta: &Meta, method: &Method, headers: &HeaderMap) -> Re
     let actor = if mark.actor.is_empty() { format!("agent {}", mark.from) } else { mark.actor.clone() };
     let about = PeerMark::about(method.as_str(), &meta.target, &mark.actor);
     let seal = PeerSeal { from: found.from, session: found.session, mark, about };
-    Ok(Admitted { caller: Caller { actor, is_local: false, source: None }, seal: Seal::Peer(seal) })
+    let caller = Caller { actor, is_local: false, source: None };
+    Ok(Admitted { caller, pass: Pass::Agent, seal: Seal::Peer(seal) })
 }
 
 /// Peer credentials are enough. A header is not needed; if there is one, its keys open the body.
@@ -157,6 +174,7 @@ async fn by_socket(door: &Door, uid: u32, headers: &HeaderMap) -> Result<Admitte
     };
     Ok(Admitted {
         caller: Caller { actor: format!("uid {uid} (socket)"), is_local: true, source: None },
+        pass: Pass::Socket,
         seal: opened.map_or(Seal::None, |opened| Seal::Keys(opened.keys)),
     })
 }
@@ -170,6 +188,9 @@ async fn by_header(
     source: IpAddr,
 ) -> Result<Admitted> {
     let Some((kind, value)) = header(headers) else {
+        if decide(&facts(door, class, source, None, None)) != Verdict::NoHeader {
+            return Err(refusal());
+        }
         return Err(Error::new(
             Code::HeaderNotFound,
             "this route needs a sealed header X-OCS-Header; its key is that of GET /api/v1/secret",
@@ -177,9 +198,9 @@ async fn by_header(
     };
     may_try(door, source)?;
     let opened = door.open(value).await.ok_or_else(refusal);
-    let (opened, caller) =
-        let_in(door, meta, class, method, opened.map(|opened| (kind, opened)), source).await?;
-    Ok(Admitted { caller, seal: Seal::Keys(opened.keys) })
+    let opened = opened.map(|opened| (kind, opened));
+    let (opened, caller, pass) = let_in(door, meta, class, method, opened, source).await?;
+    Ok(Admitted { caller, pass, seal: Seal::Keys(opened.keys) })
 }
 
 /// The same under scheme v3. A wrong key id is told plainly: the right one is no secret.
@@ -196,9 +217,9 @@ async fn by_v3(
         Some((kind, opened, seal)) => (Some(seal), Ok((kind, opened))),
         None => (None, Err(refusal())),
     };
-    let (_, caller) = let_in(door, meta, class, method, opened, source).await?;
+    let (_, caller, pass) = let_in(door, meta, class, method, opened, source).await?;
     let seal = seal.ok_or_else(refusal)?;
-    Ok(Admitted { caller, seal: Seal::V3(Box::new(seal)) })
+    Ok(Admitted { caller, pass, seal: Seal::V3(Box::new(seal)) })
 }
 
 /// What came under scheme v3, not yet judged; `None` when it was not made for this very request.
@@ -277,12 +298,14 @@ async fn let_in(
     method: &Method,
     opened: Result<(HeaderKind, Opened)>,
     source: IpAddr,
-) -> Result<(Opened, Caller)> {
+) -> Result<(Opened, Caller, Pass)> {
     let checked = match opened {
         Ok((kind, opened)) => check(door, meta, class, kind, opened, source).await,
         Err(error) => Err(error),
     };
-    let (opened, who) = match checked {
+    // Whoever tries much at the same time learns no more than whoever tries one after another.
+    may_try(door, source).inspect_err(|_| door.failed(source))?;
+    let (opened, who, pass) = match checked {
         Ok(checked) => checked,
         Err(error) => {
             door.failed(source);
@@ -296,8 +319,51 @@ async fn let_in(
         tracing::warn!(trace_id = %meta.trace_id, %source, target = %meta.target, "a header came for the second time");
         return Err(refusal());
     }
+    if let Pass::Session(id) = &pass {
+        door.user_sessions().used(id, meta.received_secs);
+    }
     let caller = Caller { actor: format!("{who} from {source}"), is_local: false, source: Some(source) };
-    Ok((opened, caller))
+    Ok((opened, caller, pass))
+}
+
+fn facts(
+    door: &Door,
+    class: RouteClass,
+    source: IpAddr,
+    header: Option<HeaderKind>,
+    opened: Option<&Opened>,
+) -> Facts {
+    let ledger = door.app().ledger();
+    let secrets = ledger.secrets();
+    Facts {
+        class,
+        identity: ledger.state().identity,
+        has_agent_password: secrets.agent.is_some(),
+        knows_root: secrets.root.is_some(),
+        header,
+        has_session: opened.is_some_and(|opened| !opened.session_id.is_empty()),
+        forward: opened.map_or(Forward::No, |opened| opened.forward),
+        may_claim: door.may_claim(source),
+    }
+}
+
+/// The session that a header names, if its password would open this route now (W16).
+fn session(door: &Door, facts: &Facts, opened: &Opened, now: i64) -> Option<(SessionId, &'static str)> {
+    let worth = Worth::of(door.app().ledger());
+    let found = door.user_sessions().find(opened.session_id.expose(), &worth, now)?;
+    let password = Facts { header: Some(found.by), has_session: false, ..*facts };
+    match decide(&password) {
+        Verdict::CheckRoot if !door.app().is_root_refused() => Some((found.id, "root@sys (session)")),
+        Verdict::CheckAgent => Some((found.id, "agent password (session)")),
+        Verdict::CheckRoot
+        | Verdict::Accept
+        | Verdict::CheckAgentPlainOrSealed
+        | Verdict::CheckSession
+        | Verdict::CheckToken
+        | Verdict::ToMaster
+        | Verdict::NoHeader
+        | Verdict::Refuse => None,
+    }
 }
 
 /// The header that decides; the agent's wins. A header that is no text does not open.
@@ -319,18 +385,12 @@ async fn check(
     kind: HeaderKind,
     opened: Opened,
     source: IpAddr,
-) -> Result<(Opened, String)> {
-    let ledger = door.app().ledger();
-    let (state, secrets) = (ledger.state(), ledger.secrets());
-    let verdict = decide(&Facts {
-        class,
-        identity: state.identity,
-        has_agent_password: secrets.agent.is_some(),
-        knows_root: secrets.root.is_some(),
-        header: Some(kind),
-        forward: opened.forward,
-        may_claim: door.may_claim(source),
-    });
+) -> Result<(Opened, String, Pass)> {
+    let worth = Worth::of(door.app().ledger());
+    let secrets = door.app().ledger().secrets();
+    let facts = facts(door, class, source, Some(kind), Some(&opened));
+    let verdict = decide(&facts);
+    let mut pass = Pass::Header(kind, worth);
     let is_on_time = check_time(opened.ts, meta.received_secs, door.header_lifetime_max_secs());
     let is_for_us = opened.uri == meta.target;
     let agent_password = secrets.agent.as_ref().map(|pw| pw.expose().to_owned()).unwrap_or_default();
@@ -338,17 +398,27 @@ async fn check(
     let who = match verdict {
         // Nobody is known by this: what is late or for another target gets no reason.
         Verdict::Accept if is_on_time && is_for_us => {
-            return Ok((opened, claimant(state.identity).to_owned()));
+            return Ok((opened, claimant(facts.identity).to_owned(), pass));
         }
         // A header without a readable time never belongs to a known caller (H13).
         _ if opened.ts.is_none() => return Err(refusal()),
-        Verdict::CheckRoot if door.app().check_root(&opened.auth).await => "root@sys".to_owned(),
+        Verdict::CheckRoot if door.app().check_root(&opened.auth).await => {
+            if let Some(worth) = Worth::of_root(door.app().ledger(), &opened.auth) {
+                pass = Pass::Header(kind, worth);
+            }
+            "root@sys".to_owned()
+        }
         Verdict::CheckAgent if fits_agent(opened.auth.expose()) => "agent password".to_owned(),
         Verdict::CheckAgentPlainOrSealed if fits_agent(opened.auth.expose()) => "agent password".to_owned(),
         Verdict::CheckAgentPlainOrSealed
             if door.open_value(opened.auth.expose()).is_some_and(|inner| fits_agent(inner.expose())) =>
         {
             "agent password".to_owned()
+        }
+        Verdict::CheckSession => {
+            let (id, who) = session(door, &facts, &opened, meta.received_secs).ok_or_else(refusal)?;
+            pass = Pass::Session(id);
+            who.to_owned()
         }
         Verdict::ToMaster => {
             let credential = Credential {
@@ -374,7 +444,7 @@ async fn check(
     if !is_on_time {
         return Err(late(&opened, meta.received_secs));
     }
-    Ok((opened, who))
+    Ok((opened, who, pass))
 }
 
 fn claimant(identity: Identity) -> &'static str {

@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
+use actix_web::http::Method;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use futures_util::StreamExt;
 
-use super::auth::{self, Admitted, NotAdmitted, PeerSeal, Seal};
+use super::audit;
+use super::auth::{self, Admitted, NotAdmitted, Pass, PeerSeal, Seal};
 use super::door::Door;
 use super::elsewhere::{elsewhere, hand_on};
 use super::meta::Meta;
@@ -22,11 +24,11 @@ use crate::config::Api;
 use crate::engine::port::RequestKey;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
-use crate::secure::{RouteClass, body_refusal};
+use crate::secure::{BodyKey, RouteClass, body_refusal};
 use crate::wire::{
-    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, JoinBody, ObserverConfigBody, OperatorBody,
-    PasswordBody, RootPwdBody, SetParametersBody, StartBody, StopBody, StorageKeyBody, UpgradeBody,
-    ZoneStopBody, parse,
+    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, JoinBody, LogoutBody, ObserverConfigBody,
+    OperatorBody, PasswordBody, RootPwdBody, RotateBody, SetParametersBody, StartBody, StopBody,
+    StorageKeyBody, UpgradeBody, ZoneStopBody, parse,
 };
 
 /// A body as a route wants it.
@@ -95,10 +97,12 @@ bodies!(
     ClusterConfigBody,
     InitBody,
     JoinBody,
+    LogoutBody,
     ObserverConfigBody,
     OperatorBody,
     PasswordBody,
     RootPwdBody,
+    RotateBody,
     SetParametersBody,
     StartBody,
     StopBody,
@@ -106,6 +110,36 @@ bodies!(
     UpgradeBody,
     ZoneStopBody
 );
+
+/// How a caller can be told a secret, so that nobody else on the way learns it.
+#[derive(Clone, Debug)]
+pub(super) enum Discretion {
+    /// Not at all.
+    None,
+    /// Under the keys of the request's header (scheme v2).
+    Keys(BodyKey),
+    /// As it is: the whole answer is sealed (scheme v3).
+    Sealed,
+}
+
+impl Discretion {
+    fn of(seal: &Seal) -> Self {
+        match seal {
+            Seal::Keys(Some(keys)) => Self::Keys(keys.clone()),
+            Seal::V3(_) => Self::Sealed,
+            Seal::Keys(None) | Seal::None | Seal::Peer(_) => Self::None,
+        }
+    }
+
+    /// The secret as it is told; `None` when it cannot be.
+    pub(super) fn tell(&self, secret: &str) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Keys(keys) => keys.seal(secret.as_bytes()).ok(),
+            Self::Sealed => Some(secret.to_owned()),
+        }
+    }
+}
 
 /// A request that was let in.
 #[derive(Debug)]
@@ -118,6 +152,10 @@ pub(super) struct Call<B> {
     pub(super) peer: Option<PeerSeal>,
     /// As the caller gave it, for whom it is handed on to.
     pub(super) idempotency_key: Option<String>,
+    /// By what the caller was let in.
+    pub(super) pass: Pass,
+    /// How the caller can be told a secret.
+    pub(super) discretion: Discretion,
     query: String,
     key: Option<RequestKey>,
 }
@@ -196,15 +234,31 @@ async fn admit<B: Body>(
     let door = door_of(request);
     let class = class_of(request);
     let admitted = auth::admit(&door, meta, class, request.method(), request.headers()).await;
-    let Admitted { caller, seal } = admitted.map_err(|why| match why {
-        NotAdmitted::Refused(error) => fail(error),
-        NotAdmitted::UnknownSession(error) => Failure::UnknownSession(error, Rc::clone(meta)),
+    let Admitted { caller, pass, seal } = admitted.map_err(|why| {
+        let (NotAdmitted::Refused(error) | NotAdmitted::UnknownSession(error)) = &why;
+        audit::refused(&door, request, error);
+        match why {
+            NotAdmitted::Refused(error) => fail(error),
+            NotAdmitted::UnknownSession(error) => Failure::UnknownSession(error, Rc::clone(meta)),
+        }
     })?;
     if let Seal::V3(v3) = &seal {
         request.extensions_mut().insert(Answering(v3.exchange.clone()));
     }
-    let idempotency_key = idempotency_key(request, &seal);
-    let (plain, peer) = open_body::<B>(&door, payload, seal).await.map_err(fail)?;
+    let (idempotency_key, discretion) = (idempotency_key(request, &seal), Discretion::of(&seal));
+    let opened = open_body::<B>(&door, payload, seal).await;
+    let (plain, peer) = opened
+        .inspect_err(|error| {
+            // A body of another agent is what lets it in.
+            if matches!(pass, Pass::Agent) {
+                audit::refused(&door, request, error);
+            }
+        })
+        .map_err(fail)?;
+    if class != RouteClass::Peer && !matches!(*request.method(), Method::GET | Method::HEAD) {
+        // Set once: this is the only place.
+        drop(meta.actor.set(caller.actor.clone()));
+    }
     if peer.is_none()
         && let Some(to) = elsewhere(&door, request).map_err(fail)?
     {
@@ -215,7 +269,8 @@ async fn admit<B: Body>(
     let key = idempotency_key.as_deref().map(|key| request_key(key, request, meta, &plain));
     let key = key.transpose().map_err(fail)?;
     let query = request.query_string().to_owned();
-    Ok(Call { app: door.app().clone(), door, caller, body, peer, idempotency_key, query, key })
+    let app = door.app().clone();
+    Ok(Call { app, door, caller, body, peer, idempotency_key, pass, discretion, query, key })
 }
 
 /// The body in clear. A route without one leaves it unread, but for other agents: there it is what lets them in.
@@ -307,7 +362,10 @@ impl FromRequest for Open {
         let request = request.clone();
         Box::pin(async move {
             let meta = Meta::of(&request);
-            look_at(&request, &meta).await.map_err(|error| Failure::new(error, meta))
+            look_at(&request, &meta).await.map_err(|error| {
+                audit::refused(&door_of(&request), &request, &error);
+                Failure::new(error, meta)
+            })
         })
     }
 }

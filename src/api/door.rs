@@ -7,7 +7,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::audit::Audit;
 use super::session::Sessions;
+use super::user_session::UserSessions;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{Api, Auth, Network};
@@ -60,6 +62,8 @@ struct Inner {
     budget: Mutex<Budget>,
     keep: Arc<dyn RememberBlocks>,
     sessions: Sessions,
+    user_sessions: UserSessions,
+    audit: Audit,
     peers: peer::Client,
     auth: Auth,
     api: Api,
@@ -122,6 +126,8 @@ impl Door {
             budget: Mutex::new(Budget::new(auth.failed_openings_max)),
             keep,
             sessions: Sessions::new(identity),
+            user_sessions: UserSessions::new(&auth),
+            audit: Audit::default(),
             peers,
             auth,
             api,
@@ -141,6 +147,19 @@ impl Door {
     /// Sessions in which other agents ask us.
     pub(super) fn sessions(&self) -> &Sessions {
         &self.inner.sessions
+    }
+
+    /// Sessions in which clients ask us.
+    pub(super) fn user_sessions(&self) -> &UserSessions {
+        &self.inner.user_sessions
+    }
+
+    pub(super) fn audit(&self) -> &Audit {
+        &self.inner.audit
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.inner.tasks
     }
 
     /// The way to other agents.
@@ -203,21 +222,25 @@ impl Door {
         key_id_of(self.public_key().as_bytes())
     }
 
-    /// New keys of both schemes. Clients of v2 read the new one by themselves; for those of v3 the old one counts a while.
+    /// New keys. Clients of v2 read the new one by themselves; for those of v3 the old one counts a while.
     ///
     /// # Errors
     /// When they cannot be made or kept; then the old ones stay.
-    pub(super) async fn rotate_keys(&self) -> Result<()> {
+    pub(super) async fn rotate_keys(&self, is_v2: bool, is_v3: bool) -> Result<()> {
         let unmade = |error: KeyError| Error::unexpected(format!("no key was made: {error}"));
-        let (agent, v3) = tokio::join!(Tasks::blocking(AgentKey::generate), Tasks::blocking(V3Key::generate));
-        let (agent, v3) = (Arc::new(agent.map_err(unmade)?), Arc::new(v3.map_err(unmade)?));
         let now = self.now();
-        self.inner.keep.keep_v3_key(Arc::clone(&v3), now).await?;
-        self.inner.keep.keep_key(Arc::clone(&agent), now).await?;
-        let mut keys = self.inner.v3_keys.write().expect("no holder of this lock panics");
-        let until = now.checked_add(V3_GRACE).unwrap_or(now);
-        *keys = V3Keys { before: Some((Arc::clone(&keys.now), until)), now: v3 };
-        *self.inner.key.write().expect("no holder of this lock panics") = agent;
+        if is_v2 {
+            let key = Arc::new(Tasks::blocking(AgentKey::generate).await.map_err(unmade)?);
+            self.inner.keep.keep_key(Arc::clone(&key), now).await?;
+            *self.inner.key.write().expect("no holder of this lock panics") = key;
+        }
+        if is_v3 {
+            let key = Arc::new(Tasks::blocking(V3Key::generate).await.map_err(unmade)?);
+            self.inner.keep.keep_v3_key(Arc::clone(&key), now).await?;
+            let until = now.checked_add(V3_GRACE).unwrap_or(now);
+            let mut keys = self.inner.v3_keys.write().expect("no holder of this lock panics");
+            *keys = V3Keys { before: Some((Arc::clone(&keys.now), until)), now: key };
+        }
         Ok(())
     }
 

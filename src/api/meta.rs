@@ -1,5 +1,6 @@
 //! What is known of a request before anything is looked at: its target as received, when, from where, under which trace.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -30,6 +31,8 @@ pub(super) struct Meta {
     /// Unix seconds of arrival: expiry is judged by it, so a slow upload does not expire.
     pub(super) received_secs: i64,
     pub(super) peer: Peer,
+    /// Who was let in to change something: for the audit trail.
+    pub(super) actor: OnceCell<String>,
 }
 
 const TRACE_HEADER: &str = "X-OBSHELL-Trace-ID";
@@ -53,6 +56,7 @@ impl Meta {
             since: Stopwatch::start(),
             received_secs,
             peer,
+            actor: OnceCell::new(),
         }
     }
 }

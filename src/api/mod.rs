@@ -10,6 +10,7 @@
 //! Not here: what requests mean (`app`), the shapes of bodies (`wire`), opening and deciding (`secure`).
 
 mod agent;
+mod audit;
 mod auth;
 mod call;
 mod door;
@@ -19,6 +20,7 @@ mod events;
 mod figures;
 mod info;
 mod keys;
+mod login;
 mod meta;
 mod ob;
 mod openapi;
@@ -33,6 +35,7 @@ mod serve;
 mod session;
 mod task;
 mod upgrade;
+mod user_session;
 
 #[cfg(test)]
 mod tests;

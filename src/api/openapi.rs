@@ -7,7 +7,7 @@ use utoipa::openapi::{Components, OpenApi as Spec, Ref, RefOr, Response, content
 use utoipa::{Modify, OpenApi};
 
 use super::route::{ROUTES, Route};
-use super::{agent, events, info, keys, ob, parameters, public, reading, task, upgrade};
+use super::{agent, audit, events, info, keys, login, ob, parameters, public, reading, task, upgrade};
 use crate::secure::{AGENT_HEADER, DATABASE_HEADER, RouteClass};
 use crate::wire::{Envelope, Plan};
 
@@ -27,6 +27,8 @@ use crate::wire::{Envelope, Plan};
     ),
     tags(
         (name = "open", description = "Answer anybody"),
+        (name = "session", description = "Sessions instead of passwords"),
+        (name = "security", description = "Who did what from where"),
         (name = "agent", description = "This agent"),
         (name = "cluster", description = "The cluster and its servers"),
         (name = "upgrade", description = "Upgrades and packages: not supported yet, and each of them says so"),
@@ -34,6 +36,7 @@ use crate::wire::{Envelope, Plan};
     ),
     paths(
         public::time, public::info, public::git_info, public::secret, public::status, public::status_by_post,
+        login::login, login::logout, login::sso_token, login::sso_exchange, audit::trail,
         agent::join, agent::remove, agent::remove_by_delete, agent::password, agent::host_info, agent::agents,
         info::agents_status, info::ob_info, info::cluster_info, info::topology, info::observer_info,
         ob::cluster_config, ob::cluster_config_by_put, ob::root_password, ob::observer_config,

@@ -137,6 +137,8 @@ pub(super) fn failure(meta: &Meta, error: &Error) -> HttpResponse {
     };
     let api_error = ApiError { code: error.code.legacy(), err_code: error.code.name().to_owned(), message };
     let mut response = render(meta, status, error.data().cloned(), Some(api_error));
+    // For the audit trail.
+    response.extensions_mut().insert(error.code);
     if error.code == Code::TooManyRequests {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
     }

@@ -6,7 +6,7 @@ use actix_web::http::Method;
 use actix_web::web::{ServiceConfig, method};
 use actix_web::{HttpRequest, web};
 
-use super::{agent, events, info, keys, ob, parameters, public, reading, rpc, task, upgrade};
+use super::{agent, audit, events, info, keys, login, ob, parameters, public, reading, rpc, task, upgrade};
 use crate::secure::RouteClass;
 
 /// A row, without its handler.
@@ -37,6 +37,12 @@ routes! {
     GET "/api/v1/secret" Open => public::secret;
     GET "/api/v1/status" Open => public::status;
     POST "/api/v1/status" Open => public::status_by_post;
+
+    POST "/api/v1/login" Login => login::login;
+    POST "/api/v1/logout" Protected => login::logout;
+    POST "/api/v1/sso/token" Login => login::sso_token;
+    GET "/api/v1/sso/exchange" Open => login::sso_exchange;
+    GET "/api/v1/security/audit" Protected => audit::trail;
 
     POST "/api/v1/agent/join" Protected => agent::join;
     POST "/api/v1/agent" Protected => agent::join;

@@ -2,6 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::audit;
 use super::call::{Call, OpenBody};
 use super::meta::Meta;
 use super::reply::{Outcome, failure};
@@ -13,8 +14,9 @@ use crate::secure::{Hello, HelloAnswer, refusal};
 use crate::wire::AdmitBody;
 
 /// The first half of an exchange of keys. Strangers get the one refusal.
-pub(super) async fn hello(call: OpenBody) -> Outcome<HelloAnswer> {
-    Outcome::data(greet(&call))
+pub(super) async fn hello(call: OpenBody, request: HttpRequest) -> Outcome<HelloAnswer> {
+    let greeted = greet(&call);
+    Outcome::data(greeted.inspect_err(|error| audit::refused(&call.open.door, &request, error)))
 }
 
 fn greet(call: &OpenBody) -> Result<HelloAnswer> {

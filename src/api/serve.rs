@@ -16,6 +16,7 @@ use actix_web::{App, HttpMessage, HttpServer, web};
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::FutureExt;
 
+use super::audit;
 use super::door::Door;
 use super::drain::{Counted, InFlight, counted};
 use super::meta::{Meta, Peer};
@@ -155,12 +156,13 @@ pub fn serve(
     let counter = in_flight.clone();
     let factory = move || {
         let door = door.clone();
-        let clock = door.clone();
+        let (clock, witness) = (door.clone(), door.clone());
         let counter = counter.clone();
         App::new()
             .app_data(web::Data::new(door))
             .configure(route::configure)
             .wrap(NormalizePath::trim())
+            .wrap_fn(move |request, service| audit::witness(request, service, witness.clone()))
             .wrap_fn(move |request, service| guard(request, service, clock.now().as_second(), &counter))
     };
     let mut server = HttpServer::new(factory)

@@ -168,6 +168,23 @@ mod tests {
         }
     }
 
+    /// Nobody shares a secret with whoever is no member any more, or is somebody else under its address.
+    #[test]
+    fn w14_the_session_of_a_removed_member_ends_with_it() {
+        let (ours, theirs, another) = [(); 3].map(|()| PeerIdentity::generate().unwrap()).into();
+        let members = Members::default().with(member(addr(2), &theirs));
+        let replaced = Members::default().with(member(addr(2), &another));
+        for others in [Members::default(), replaced] {
+            let sessions = Sessions::new(Arc::new(PeerIdentity::from_pkcs8(ours.to_pkcs8()).unwrap()));
+            let hello = begin(&theirs, addr(2), addr(1), 10_000).unwrap().hello;
+            let name = sessions.greet(&hello, addr(1), &members, 10_000).unwrap().session;
+            assert!(sessions.find(&name, addr(2), &members).is_some());
+            assert!(sessions.find(&name, addr(3), &members).is_none(), "it is somebody else's");
+            assert!(sessions.find(&name, addr(2), &others).is_none());
+            assert!(sessions.find(&name, addr(2), &members).is_none(), "it does not come back");
+        }
+    }
+
     #[test]
     fn a_member_with_a_wrong_clock_is_told_and_a_stranger_is_not() {
         let (ours, theirs, nobody) = [(); 3].map(|()| PeerIdentity::generate().unwrap()).into();

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::clock::Clock;
 use crate::cluster::Ledger;
-use crate::engine::port::{Archive, RequestKey, Stamp};
+use crate::engine::port::{Archive, Record, RequestKey, Stamp};
 use crate::engine::{Handle, Snapshot, Submission, Template};
 use crate::error::Result;
 use crate::flow::catalog::Ports;
 use crate::flow::participant::Participant;
-use crate::model::{AgentAddr, Timestamp};
+use crate::model::{AgentAddr, EventId, Timestamp};
+
+use serde_json::Value;
 
 use super::health;
 
@@ -114,6 +116,20 @@ impl App {
 
     pub(super) fn stamp(&self, caller: &Caller) -> Stamp {
         Stamp { at: self.parts.clock.now(), actor: caller.actor.clone() }
+    }
+
+    /// Notes in the audit trail who did what; nobody waits for it.
+    pub fn witness(&self, actor: &str, body: Value) {
+        let stamp = Stamp { at: self.parts.clock.now(), actor: actor.to_owned() };
+        self.parts.archive.note("audit", stamp, body);
+    }
+
+    /// The audit trail of this agent, oldest first: what came after an entry, or the newest ones.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn audit(&self, after: Option<EventId>, limit: u32) -> Result<Vec<Record>> {
+        self.parts.archive.audit(after, limit).await
     }
 
     /// Makes a task, or finds the one that the same key has made. That comes before every check: what the first request has

@@ -19,7 +19,7 @@ impl App {
     pub async fn check_root(&self, presented: &Password) -> bool {
         let known = self.parts.ledger.secrets().root.clone();
         let is_known = known.is_some_and(|known| crate::secure::is_same(known.expose(), presented.expose()));
-        if is_known && self.parts.health.now().sql != Sql::Refused {
+        if is_known && !self.is_root_refused() {
             return true;
         }
         if !self.is_cluster_agent() {
@@ -38,6 +38,11 @@ impl App {
             Login::Refused => false,
             Login::NoAnswer => is_known,
         }
+    }
+
+    /// The database has refused the root password that is known: it was changed elsewhere.
+    pub fn is_root_refused(&self) -> bool {
+        self.parts.health.now().sql == Sql::Refused
     }
 
     /// A follower knows no password of its own: its master tells who a client is. `None` is nobody.

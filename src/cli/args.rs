@@ -77,7 +77,7 @@ pub enum Command {
     /// Tasks: list, show, watch, and the four operators
     #[command(subcommand, visible_alias = "utilities")]
     Task(TaskCommand),
-    /// Keys: show, rotate
+    /// Who did what from where; the agent's keys
     #[command(subcommand)]
     Security(SecurityCommand),
     /// The agent's store: backup and check
@@ -491,6 +491,30 @@ pub struct OperateArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum SecurityCommand {
+    /// The audit trail of this agent: what was changed by whom, and who was refused
+    Audit(AuditArgs),
+    /// The ids of the agent's keys, to compare with what clients were shown
+    Show,
+    /// New keys for schemes v2 and v3
+    Rotate {
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct AuditArgs {
+    /// The newest so many, up to 1000
+    #[arg(long, default_value_t = 50, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub last: u32,
+    /// What came after this entry instead, oldest first
+    #[arg(long, value_name = "ENTRY")]
+    pub after: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum StoreCommand {
     /// Copy the store beside itself; the agent may be running
     Backup {
@@ -502,18 +526,6 @@ pub enum StoreCommand {
     Check {
         /// The file [default: the store of --home]
         file: Option<Utf8PathBuf>,
-    },
-}
-
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub enum SecurityCommand {
-    /// The ids of the agent's keys, to compare with what clients were shown
-    Show,
-    /// New keys for schemes v2 and v3
-    Rotate {
-        /// Do not ask
-        #[arg(long, short)]
-        yes: bool,
     },
 }
 

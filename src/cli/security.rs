@@ -1,34 +1,91 @@
-//! `obpilot security …`: the agent's keys.
+//! `obpilot security …`: who was here, and the agent's keys.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::args::{Global, Output, SecurityCommand};
+use super::args::{AuditArgs, Global, Output, SecurityCommand};
 use super::client::Client;
 use super::exit::Ending;
 use super::{password, render};
-use crate::wire::Keys;
+use crate::wire::{AuditEntry, Contents, Keys};
 
 const KEYS: &str = "/api/v1/security/keys";
 
 pub(super) async fn run(command: SecurityCommand, global: &Global) -> Result<(), Ending> {
     let client = Client::connect(global).await?;
-    let keys: Keys = match command {
-        SecurityCommand::Show => client.get(KEYS).await?,
-        SecurityCommand::Rotate { yes } => {
-            if !yes {
-                password::confirm(
-                    "New keys? Clients that remember the old one will ask what has happened; SDKs go on by themselves.",
-                )?;
-            }
-            client.post(&format!("{KEYS}/rotate"), &json!({})).await?
-        }
-    };
+    match command {
+        SecurityCommand::Audit(args) => audit(&client, global, &args).await,
+        SecurityCommand::Show => show(&client.get(KEYS).await?, global),
+        SecurityCommand::Rotate { yes } => rotate(&client, global, yes).await,
+    }
+}
+
+fn show(keys: &Keys, global: &Global) -> Result<(), Ending> {
     match global.output {
-        Output::Json => render::json(&keys),
+        Output::Json => render::json(keys),
         Output::Text => render::out(&format!(
             "scheme v3   {}\nscheme v2   {}\nto agents   {}",
             keys.v3.key_id, keys.v2.key_id, keys.peer.key_id
         )),
     }
     Ok(())
+}
+
+async fn rotate(client: &Client, global: &Global, yes: bool) -> Result<(), Ending> {
+    if !yes {
+        password::confirm(
+            "New keys? Clients that remember the old one will ask what has happened; SDKs go on by themselves.",
+        )?;
+    }
+    show(&client.post(&format!("{KEYS}/rotate"), &json!({ "schemes": ["v2", "v3"] })).await?, global)
+}
+
+async fn audit(client: &Client, global: &Global, args: &AuditArgs) -> Result<(), Ending> {
+    let after = args.after.map_or(String::new(), |after| format!("&after={after}"));
+    let target = format!("/api/v1/security/audit?limit={}{after}", args.last);
+    let trail: Contents<AuditEntry> = client.get(&target).await?;
+    match global.output {
+        Output::Json => render::json(&trail.contents),
+        Output::Text if trail.contents.is_empty() => render::say("nothing is recorded"),
+        Output::Text => render::out(&table(&trail.contents)),
+    }
+    Ok(())
+}
+
+fn table(entries: &[AuditEntry]) -> String {
+    let rows: Vec<Vec<String>> = entries
+        .iter()
+        .map(|entry| {
+            vec![
+                entry.id.to_string(),
+                render::moment(&entry.time),
+                entry.actor.clone(),
+                what(entry),
+                how(entry),
+            ]
+        })
+        .collect();
+    render::table(&["ENTRY", "TIME", "WHO", "WHAT", "HOW IT ENDED"], &rows)
+}
+
+fn text(entry: &AuditEntry, member: &str) -> Option<String> {
+    match &entry.details[member] {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn what(entry: &AuditEntry) -> String {
+    let request = text(entry, "request");
+    let task = entry.task.as_ref().map(|task| format!(" (task {task})")).unwrap_or_default();
+    format!("{}{task}", request.unwrap_or_else(|| entry.action.clone()))
+}
+
+fn how(entry: &AuditEntry) -> String {
+    if entry.action == "refused" {
+        let count = text(entry, "count").unwrap_or_default();
+        return format!("refused x{count}, {}", text(entry, "code").unwrap_or_default());
+    }
+    let said = [text(entry, "status"), text(entry, "code"), text(entry, "note")];
+    said.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }

@@ -74,6 +74,9 @@ fn flags_are_those_of_obshell_and_take_dashes_too() {
         "agent stop --timeout 5",
         "agent restart",
         "agent status --socket /s",
+        "security audit",
+        "security audit --last 5",
+        "security audit --after 17 --output json",
         "config check /c",
         "store backup --keep 2",
         "store check /f",
@@ -99,6 +102,8 @@ fn contradictions_are_refused_before_anything_is_asked() {
         "agent run --engine mysql",
         "agent run --ip nowhere",
         "cluster join -z z -l LOUD",
+        "security audit --last 0",
+        "security",
     ] {
         assert!(parses(line).is_err(), "{line}");
     }

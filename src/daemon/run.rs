@@ -185,7 +185,12 @@ async fn learn(control: process::Control, learned: tokio::sync::watch::Sender<Le
 }
 
 fn retention(config: &Config) -> Retention {
-    Retention { days: config.store.keep_finished_days, count: config.store.keep_finished_count }
+    let store = &config.store;
+    Retention {
+        days: store.keep_finished_days,
+        count: store.keep_finished_count,
+        audit_count: store.keep_audit_count,
+    }
 }
 
 async fn prune(store: Store, retention: Retention, clock: Arc<dyn Clock>) {

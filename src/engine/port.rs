@@ -232,6 +232,13 @@ pub trait Archive: Send + Sync + Debug {
         body: Value,
     ) -> BoxFuture<'_, Result<EventId, Error>>;
 
+    /// The same without waiting: committed no later than what is recorded after it, unless the store fails.
+    fn note(&self, kind: &'static str, stamp: Stamp, body: Value);
+
+    /// The audit trail, oldest first, at most `limit`: what came after an entry, or the newest ones. What was noted before is
+    /// in it.
+    fn audit(&self, after: Option<EventId>, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, Error>>;
+
     /// Everything committed from now on. A subscriber that falls behind is told so and reads on with `records`.
     fn feed(&self) -> broadcast::Receiver<Arc<Record>>;
 }

@@ -1,4 +1,4 @@
-//! Who may: the decision table of callers on TCP (`security.md` §3.4), with its holes closed. Pure.
+//! Who may: the decision table of callers on TCP (`security.md` §3.4) as data, with its holes closed. Pure.
 //!
 //! | hole | closed by |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | W10: no password, no expiry | the time of every header is checked, whatever this table says |
 //! | W15: anybody may claim a fresh agent | only callers from `bootstrap.allow` may; see [`Facts::may_claim`] |
 //! | §3.5 `neither known → pass` | the same |
+//! | W16: a session from before init, one password for everything | [`Verdict::CheckSession`] stands in one row; setting a password and logging in are classes of their own |
 
 use crate::model::Identity;
 
@@ -38,8 +39,35 @@ pub enum RouteClass {
     Protected,
     /// `POST /api/v1/agent/password`: a rule of its own (`security.md` §3.4.4).
     SetPassword,
+    /// Makes a session: wants a password, never a session.
+    Login,
     /// Messages of other agents, known by their keys; no password opens it.
     Peer,
+}
+
+impl RouteClass {
+    pub const ALL: [Self; 5] = [Self::Open, Self::Protected, Self::SetPassword, Self::Login, Self::Peer];
+}
+
+/// A way in that shows no password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// The mark of another agent.
+    Mark,
+    /// The Unix socket, as a user who may use it.
+    Socket,
+}
+
+/// What each such way opens: agents speak to each other and hand requests of their clients on; they neither set passwords
+/// nor log in. Users of the socket may do what a client may (a session they do not get: they have no keys).
+pub const WAYS: &[(Way, &[RouteClass])] = &[
+    (Way::Mark, &[RouteClass::Open, RouteClass::Protected, RouteClass::Peer]),
+    (Way::Socket, &[RouteClass::Open, RouteClass::Protected, RouteClass::SetPassword, RouteClass::Login]),
+];
+
+/// Whether a way opens a class, by [`WAYS`].
+pub fn opens(way: Way, class: RouteClass) -> bool {
+    WAYS.iter().any(|(known, classes)| *known == way && classes.contains(&class))
 }
 
 /// What the decision is made from.
@@ -52,6 +80,8 @@ pub struct Facts {
     /// A root password is known, an empty one included.
     pub knows_root: bool,
     pub header: Option<HeaderKind>,
+    /// The header names a session.
+    pub has_session: bool,
     pub forward: Forward,
     /// The caller's address is one that may claim an agent nobody has a password for (`bootstrap.allow`).
     pub may_claim: bool,
@@ -67,6 +97,8 @@ pub enum Verdict {
     CheckAgent,
     /// `auth` is the agent password, or that password sealed with the own key (scale-out sends it so).
     CheckAgentPlainOrSealed,
+    /// `session_id` is a session whose password would be asked for here; `auth` is not looked at.
+    CheckSession,
     /// `token` is the one of the agent that forwards; empty is never equal.
     CheckToken,
     /// A follower hands it to its master, which decides.
@@ -77,81 +109,125 @@ pub enum Verdict {
     Refuse,
 }
 
-/// The table.
-pub fn decide(facts: &Facts) -> Verdict {
-    let Some(header) = facts.header else {
-        return if facts.class == RouteClass::Open { Verdict::Accept } else { Verdict::NoHeader };
+/// What a row says of the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shows {
+    Anything,
+    Nothing,
+    Header(HeaderKind),
+    /// Either header, with a session in it.
+    Session,
+}
+
+/// A row of the table. `None` and an empty list match everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    classes: &'static [RouteClass],
+    identities: &'static [Identity],
+    shows: Shows,
+    is_deliberate: Option<bool>,
+    has_agent_password: Option<bool>,
+    knows_root: Option<bool>,
+    may_claim: Option<bool>,
+    pub verdict: Verdict,
+}
+
+macro_rules! asked {
+    (any) => {
+        None
     };
-    match facts.class {
-        RouteClass::Open => Verdict::Accept,
-        RouteClass::Peer => Verdict::Refuse,
-        RouteClass::SetPassword => set_password(facts, header),
-        RouteClass::Protected => protected(facts, header),
-    }
+    (yes) => {
+        Some(true)
+    };
+    (no) => {
+        Some(false)
+    };
 }
 
-fn protected(facts: &Facts, header: HeaderKind) -> Verdict {
-    match facts.identity {
-        Identity::Single => single(facts, header),
-        Identity::Follower if facts.forward == Forward::Deliberate => Verdict::CheckToken,
-        Identity::Follower => Verdict::ToMaster,
-        Identity::Master if facts.forward == Forward::Deliberate => Verdict::CheckToken,
-        Identity::Master if is_unclaimed(facts) => claim(facts),
-        Identity::Master
-        | Identity::ClusterAgent
-        | Identity::TakeOverMaster
-        | Identity::TakeOverFollower
-        | Identity::ScalingOut
-        | Identity::ScalingIn
-        | Identity::Unidentified => by_password(facts, header),
-    }
+macro_rules! shown {
+    (any) => {
+        Shows::Anything
+    };
+    (nothing) => {
+        Shows::Nothing
+    };
+    (root) => {
+        Shows::Header(HeaderKind::Database)
+    };
+    (agent) => {
+        Shows::Header(HeaderKind::Agent)
+    };
+    (session) => {
+        Shows::Session
+    };
 }
 
-fn single(facts: &Facts, header: HeaderKind) -> Verdict {
-    match (facts.has_agent_password, header) {
-        (false, _) => claim(facts),
-        (true, HeaderKind::Agent) => Verdict::CheckAgentPlainOrSealed,
-        (true, HeaderKind::Database) => Verdict::Refuse,
-    }
+macro_rules! rules {
+    ($([$($class:ident)+] [$($identity:ident)*] $shows:ident $deliberate:ident $agent:ident $root:ident $claim:ident => $verdict:ident;)*) => {
+        &[$(Rule {
+            classes: &[$(RouteClass::$class),+],
+            identities: &[$(Identity::$identity),*],
+            shows: shown!($shows),
+            is_deliberate: asked!($deliberate),
+            has_agent_password: asked!($agent),
+            knows_root: asked!($root),
+            may_claim: asked!($claim),
+            verdict: Verdict::$verdict,
+        }),*]
+    };
 }
 
-/// Nobody has a password yet: neither can be asked for.
-fn is_unclaimed(facts: &Facts) -> bool {
-    !facts.has_agent_password && !facts.knows_root
+/// The table: the first row that matches decides, and what matches none is refused. Columns: classes, identities (none: all),
+/// what the header shows, a deliberate forward, an agent password is set, a root password is known, the caller may claim.
+///
+/// A CLUSTER AGENT that knows no root password yet asks the database for it; every other identity without one has only the agent
+/// password.
+pub const TABLE: &[Rule] = rules! {
+    [Open]                         []             any      any any any any => Accept;
+    [Peer]                         []             any      any any any any => Refuse;
+    [Protected SetPassword Login]  []             nothing  any any any any => NoHeader;
+
+    // Only where the cluster's password is known to be somebody's: a session from before init is worth nothing (W16).
+    [Protected]                    [ClusterAgent] session  any any any any => CheckSession;
+
+    // Nobody has a password yet: neither can be asked for.
+    [Protected Login SetPassword]  [Single]       any      any no  any yes => Accept;
+    [Protected Login]              [Single]       agent    any yes any any => CheckAgentPlainOrSealed;
+    [Protected Login]              [Follower]     any      yes any any any => CheckToken;
+    [Protected Login]              [Follower]     any      any any any any => ToMaster;
+    [Protected Login]              [Master]       any      yes any any any => CheckToken;
+    [Protected Login SetPassword]  [Master]       any      any no  no  yes => Accept;
+    [Protected Login]              [ClusterAgent] root     any any any any => CheckRoot;
+    [Protected Login]              [Master TakeOverMaster TakeOverFollower ScalingOut ScalingIn Unidentified]
+                                                  root     any any yes any => CheckRoot;
+    [Protected Login]              [Master ClusterAgent TakeOverMaster TakeOverFollower ScalingOut ScalingIn Unidentified]
+                                                  agent    any yes any any => CheckAgent;
+
+    [SetPassword]                  []             agent    any yes any any => CheckAgent;
+    [SetPassword]                  [ClusterAgent] root     any no  any any => CheckRoot;
+    [SetPassword]                  [Master]       root     any no  yes any => CheckRoot;
+};
+
+/// Decides by the [`TABLE`].
+pub fn decide(facts: &Facts) -> Verdict {
+    TABLE.iter().find(|rule| rule.matches(facts)).map_or(Verdict::Refuse, |rule| rule.verdict)
 }
 
-fn claim(facts: &Facts) -> Verdict {
-    if facts.may_claim { Verdict::Accept } else { Verdict::Refuse }
-}
-
-/// A cluster agent that knows no root password yet asks the database for it; every other identity without one has only
-/// the agent password.
-fn by_password(facts: &Facts, header: HeaderKind) -> Verdict {
-    let has_root = facts.knows_root || facts.identity == Identity::ClusterAgent;
-    match header {
-        HeaderKind::Database if has_root => Verdict::CheckRoot,
-        HeaderKind::Agent if facts.has_agent_password => Verdict::CheckAgent,
-        HeaderKind::Database | HeaderKind::Agent => Verdict::Refuse,
-    }
-}
-
-fn set_password(facts: &Facts, header: HeaderKind) -> Verdict {
-    match (facts.has_agent_password, header) {
-        (true, HeaderKind::Agent) => Verdict::CheckAgent,
-        (true, HeaderKind::Database) => Verdict::Refuse,
-        (false, _) => match facts.identity {
-            Identity::ClusterAgent if header == HeaderKind::Database => Verdict::CheckRoot,
-            Identity::Master if facts.knows_root && header == HeaderKind::Database => Verdict::CheckRoot,
-            Identity::Single => claim(facts),
-            Identity::Master if !facts.knows_root => claim(facts),
-            Identity::Master
-            | Identity::Follower
-            | Identity::ClusterAgent
-            | Identity::TakeOverMaster
-            | Identity::TakeOverFollower
-            | Identity::ScalingOut
-            | Identity::ScalingIn
-            | Identity::Unidentified => Verdict::Refuse,
-        },
+impl Rule {
+    pub fn matches(&self, facts: &Facts) -> bool {
+        let fits = |wanted: Option<bool>, is: bool| wanted.is_none_or(|wanted| wanted == is);
+        let shows = match self.shows {
+            Shows::Anything => true,
+            Shows::Nothing => facts.header.is_none(),
+            Shows::Header(kind) => facts.header == Some(kind),
+            Shows::Session => facts.header.is_some() && facts.has_session,
+        };
+        shows
+            && self.classes.contains(&facts.class)
+            && (self.identities.is_empty() || self.identities.contains(&facts.identity))
+            && fits(self.is_deliberate, facts.forward == Forward::Deliberate)
+            && fits(self.has_agent_password, facts.has_agent_password)
+            && fits(self.knows_root, facts.knows_root)
+            && fits(self.may_claim, facts.may_claim)
     }
 }

@@ -69,7 +69,8 @@ impl Opened {
         }
     }
 
-    pub(super) fn from_plain(json: &[u8], blocks: Vec<BlockHash>) -> Option<Self> {
+    /// The same once it is decrypted.
+    pub fn from_plain(json: &[u8], blocks: Vec<BlockHash>) -> Option<Self> {
         let raw = strict::read(json)?;
         let RawHeader { auth, ts, uri, keys, token, session_id, sso_token: _, forward_type, forward_agent } =
             raw;

@@ -1,7 +1,7 @@
 //! How often strangers may fail: per address, and per key. Pure; time is a parameter.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Addresses remembered at most; beyond that the table begins anew, which only gives strangers another chance.
 const SOURCES_MAX: usize = 10_000;
@@ -22,13 +22,14 @@ impl Limiter {
 
     /// Whether an address may try now.
     pub fn may_try(&self, source: IpAddr, now: i64) -> bool {
-        match self.sources.get(&source) {
+        match self.sources.get(&one_of(source)) {
             Some((since, failures)) => now - since >= WINDOW_SECS || *failures < self.most,
             None => true,
         }
     }
 
     pub fn failed(&mut self, source: IpAddr, now: i64) {
+        let source = one_of(source);
         if self.sources.len() >= SOURCES_MAX {
             self.sources.retain(|_, (since, _)| now - *since < WINDOW_SECS);
             if self.sources.len() >= SOURCES_MAX {
@@ -40,6 +41,16 @@ impl Limiter {
             *entry = (now, 0);
         }
         entry.1 += 1;
+    }
+}
+
+/// A host has a whole network of IPv6 (64 bits) to come from: that counts as one address.
+fn one_of(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V6(ip) if !ip.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from(u128::from(ip) & !u128::from(u64::MAX)))
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => source,
     }
 }
 

@@ -22,6 +22,7 @@ mod public;
 mod refusal;
 mod replay;
 mod seal;
+mod session_id;
 mod strict;
 mod tls;
 mod v3;
@@ -34,7 +35,7 @@ mod v3_tests;
 
 pub use body::BodyKey;
 pub use compare::{is_same, sha1_hex, sha256_hex};
-pub use decide::{Facts, Forward, HeaderKind, RouteClass, Verdict, decide};
+pub use decide::{Facts, Forward, HeaderKind, RouteClass, Rule, TABLE, Verdict, WAYS, Way, decide, opens};
 pub use header::{BlockHash, Opened, check_time};
 pub use keys::{AgentKey, KeyError};
 pub use limit::{Budget, Limiter};
@@ -46,6 +47,7 @@ pub use public::{PublicKey, PublicKeyError};
 pub use refusal::{body_refusal, refusal};
 pub use replay::Seen;
 pub use seal::{AGENT_HEADER, DATABASE_HEADER, SealError, SealedRequest, seal_request};
+pub use session_id::SessionId;
 pub use tls::{Tls, TlsError, TlsFiles, install_provider};
 pub use v3::{
     Claims, ClaimsTo, Exchange, NotAnAnswer, Piece, V3_HEADER, V3Error, V3Key, V3Mark, V3PublicKey,

@@ -92,6 +92,7 @@ fn judge(key: &AgentKey, seen: &mut Seen, request: &Request, identity: Identity)
         has_agent_password: is_agent,
         knows_root: true,
         header: Some(if is_agent { HeaderKind::Agent } else { HeaderKind::Database }),
+        has_session: !opened.session_id.is_empty(),
         forward: opened.forward,
         may_claim: true,
     };
@@ -102,7 +103,11 @@ fn judge(key: &AgentKey, seen: &mut Seen, request: &Request, identity: Identity)
         }
         Verdict::CheckToken => !opened.token.is_empty(),
         Verdict::Accept => true,
-        Verdict::CheckAgentPlainOrSealed | Verdict::ToMaster | Verdict::NoHeader | Verdict::Refuse => false,
+        Verdict::CheckSession
+        | Verdict::CheckAgentPlainOrSealed
+        | Verdict::ToMaster
+        | Verdict::NoHeader
+        | Verdict::Refuse => false,
     };
     if !is_known {
         return Outcome::Refused;
@@ -298,6 +303,7 @@ F PR agent: ToMaster, claim ToMaster, deliberate CheckToken
                         has_agent_password,
                         knows_root,
                         header,
+                        has_session: false,
                         forward,
                         may_claim,
                     })
@@ -332,6 +338,7 @@ fn without_a_header_only_open_routes_answer() {
                 has_agent_password: false,
                 knows_root: false,
                 header: None,
+                has_session: false,
                 forward: Forward::No,
                 may_claim,
             };
@@ -340,6 +347,101 @@ fn without_a_header_only_open_routes_answer() {
             assert_eq!(decide(&facts(RouteClass::SetPassword)), Verdict::NoHeader);
         }
     }
+}
+
+/// Everything that the table can be asked.
+fn every_fact() -> Vec<Facts> {
+    let booleans = [false, true];
+    let mut all = Vec::new();
+    for class in RouteClass::ALL {
+        for identity in Identity::ALL {
+            for header in [None, Some(HeaderKind::Database), Some(HeaderKind::Agent)] {
+                for forward in [Forward::No, Forward::Automatic, Forward::Deliberate] {
+                    for bits in 0..16 {
+                        let [has_agent_password, knows_root, has_session, may_claim] =
+                            [1, 2, 4, 8].map(|bit| booleans[usize::from(bits & bit != 0)]);
+                        all.push(Facts {
+                            class,
+                            identity,
+                            has_agent_password,
+                            knows_root,
+                            header,
+                            has_session,
+                            forward,
+                            may_claim,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    all
+}
+
+/// What no row may ever say, over everything that the table can be asked; and no row stands there in vain.
+#[test]
+fn no_row_of_the_table_opens_what_it_must_not() {
+    let all = every_fact();
+    assert_eq!(all.len(), 5 * 9 * 3 * 3 * 16);
+    for facts in &all {
+        let verdict = decide(facts);
+        let (is_open, has_header) = (facts.class == RouteClass::Open, facts.header.is_some());
+        match verdict {
+            Verdict::Accept if is_open => {}
+            Verdict::Accept => {
+                let nobody_has_one =
+                    !facts.has_agent_password && (!facts.knows_root || facts.identity == Identity::Single);
+                assert!(has_header && facts.may_claim && nobody_has_one, "W15: {facts:?}");
+                assert!(matches!(facts.identity, Identity::Single | Identity::Master), "{facts:?}");
+            }
+            Verdict::CheckRoot => {
+                assert_eq!(facts.header, Some(HeaderKind::Database), "{facts:?}");
+                assert!(!matches!(facts.identity, Identity::Single | Identity::Follower), "{facts:?}");
+            }
+            Verdict::CheckAgent | Verdict::CheckAgentPlainOrSealed => {
+                assert_eq!(facts.header, Some(HeaderKind::Agent), "{facts:?}");
+                assert!(facts.has_agent_password, "there is nothing to compare with: {facts:?}");
+            }
+            Verdict::CheckSession => {
+                assert!(facts.has_session && has_header, "{facts:?}");
+                assert_eq!(
+                    (facts.class, facts.identity),
+                    (RouteClass::Protected, Identity::ClusterAgent),
+                    "W16: {facts:?}"
+                );
+            }
+            Verdict::CheckToken => assert_eq!(facts.forward, Forward::Deliberate, "{facts:?}"),
+            Verdict::ToMaster => assert_eq!(facts.identity, Identity::Follower, "{facts:?}"),
+            Verdict::NoHeader => assert!(!has_header, "{facts:?}"),
+            Verdict::Refuse => assert!(!is_open, "{facts:?}"),
+        }
+        assert!(has_header || is_open || matches!(verdict, Verdict::NoHeader | Verdict::Refuse), "{facts:?}");
+    }
+    for (number, rule) in TABLE.iter().enumerate() {
+        let first = |facts: &&Facts| TABLE.iter().position(|rule| rule.matches(facts)) == Some(number);
+        assert!(all.iter().any(|facts| first(&facts)), "row {number} decides nothing: {rule:?}");
+    }
+}
+
+/// A session stands for its password only where that would open, and never for another class of route.
+#[test]
+fn w16_logging_in_and_setting_a_password_want_a_password() {
+    for facts in every_fact().into_iter().filter(|facts| facts.has_session) {
+        let without = decide(&Facts { has_session: false, ..facts });
+        let is_honoured = facts.class == RouteClass::Protected
+            && facts.identity == Identity::ClusterAgent
+            && facts.header.is_some();
+        let expected = if is_honoured { Verdict::CheckSession } else { without };
+        assert_eq!(decide(&facts), expected, "{facts:?}");
+    }
+}
+
+#[test]
+fn what_shows_no_password_opens_what_it_is_for() {
+    let opened = |way| RouteClass::ALL.into_iter().filter(|class| opens(way, *class)).collect::<Vec<_>>();
+    use RouteClass::{Login, Open, Peer, Protected, SetPassword};
+    assert_eq!(opened(Way::Mark), [Open, Protected, Peer]);
+    assert_eq!(opened(Way::Socket), [Open, Protected, SetPassword, Login]);
 }
 
 /// `security.md` §3.4.4: identity × agent password × header.
@@ -352,6 +454,7 @@ fn who_may_set_the_agent_password() {
             has_agent_password,
             knows_root: identity != Identity::Single,
             header: Some(header),
+            has_session: false,
             forward: Forward::No,
             may_claim,
         })
@@ -417,6 +520,13 @@ fn strangers_are_limited_by_address_and_the_key_by_its_budget() {
     }
     assert!(!limiter.may_try(one, 59) && limiter.may_try(two, 59));
     assert!(limiter.may_try(one, 60));
+    // One host's network of IPv6 is one address; its neighbour's, and the own host, are others.
+    let ip = |text: &str| -> std::net::IpAddr { text.parse().unwrap() };
+    for host in ["2001:db8:0:1::1", "2001:db8:0:1::2", "2001:db8:0:1:ffff::9"] {
+        limiter.failed(ip(host), 0);
+    }
+    assert!(!limiter.may_try(ip("2001:db8:0:1:abcd::"), 1));
+    assert!(limiter.may_try(ip("2001:db8:0:2::1"), 1) && limiter.may_try(ip("::1"), 1));
     let mut budget = Budget::new(2);
     assert_eq!([budget.spend(), budget.spend(), budget.spend(), budget.spend()], [false, false, true, false]);
 }

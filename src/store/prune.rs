@@ -17,6 +17,8 @@ const STEP: u32 = 200;
 pub struct Retention {
     pub days: u32,
     pub count: u32,
+    /// Entries of the audit trail, those of DAGs included.
+    pub audit_count: u32,
 }
 
 impl Store {
@@ -61,5 +63,10 @@ fn step(scope: &mut Scope<'_>, retention: Retention, now: Timestamp) -> std::res
         connection.prepare_cached("DELETE FROM dag WHERE id = ?1")?.execute([dag])?;
     }
     connection.prepare_cached("DELETE FROM event WHERE dag_id IS NULL AND at < ?1")?.execute([oldest])?;
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM event WHERE kind = 'audit' AND dag_id IS NULL
+             AND id <= (SELECT id FROM event WHERE kind = 'audit' ORDER BY id DESC LIMIT 1 OFFSET ?1)",
+    )?;
+    delete.execute([if retention.audit_count == 0 { i64::MAX } else { i64::from(retention.audit_count) }])?;
     Ok(u32::try_from(doomed.len()).unwrap_or(STEP))
 }

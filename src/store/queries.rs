@@ -112,6 +112,19 @@ impl Archive for Store {
         Box::pin(async move { Ok(self.inner.writer.write(write).await?) })
     }
 
+    fn note(&self, kind: &'static str, stamp: Stamp, body: Value) {
+        self.inner.writer.post(move |scope| records::insert_free(scope, kind, None, &stamp, body).map(drop));
+    }
+
+    fn audit(&self, after: Option<EventId>, limit: u32) -> BoxFuture<'_, Result<Vec<Record>>> {
+        let records = self.read(move |connection| records::audit(connection, after, limit));
+        Box::pin(async move {
+            // What was noted before this question is in its answer, if the store takes writes at all.
+            drop(self.probe().await);
+            Ok(records.await?)
+        })
+    }
+
     fn feed(&self) -> broadcast::Receiver<Arc<Record>> {
         self.inner.feed.subscribe()
     }

@@ -161,6 +161,24 @@ pub(super) fn after(
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Entries of the audit trail, oldest first: those after a number, or the newest.
+pub(super) fn audit(
+    connection: &Connection,
+    after: Option<EventId>,
+    limit: u32,
+) -> Result<Vec<Record>, StoreError> {
+    let (condition, order) = if after.is_some() { (">", "ASC") } else { (">=", "DESC") };
+    let sql =
+        format!("{SELECT} WHERE e.kind = 'audit' AND e.id {condition} ?1 ORDER BY e.id {order} LIMIT ?2");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![after.map_or(0, |id| id.0), limit], from_row)?;
+    let mut records = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    if after.is_none() {
+        records.reverse();
+    }
+    Ok(records)
+}
+
 /// Transitions of one DAG in order, as events with their moments: what `store check` replays.
 pub(super) fn events_of(connection: &Connection, dag: DagId) -> Result<Vec<(Timestamp, Event)>, StoreError> {
     let mut statement = connection.prepare_cached(

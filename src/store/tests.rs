@@ -15,7 +15,7 @@ use super::{Retention, Secret, Store, check};
 use crate::clock::{Clock, ManualClock};
 use crate::engine::event::{At, Event, Failure, Output};
 use crate::engine::port::{
-    Archive, Change, DagFilter, Journal, JournalError, Level, LogLine, NewDag, RequestKey, Stamp,
+    Archive, Change, DagFilter, Journal, JournalError, Level, LogLine, NewDag, Record, RequestKey, Stamp,
 };
 use crate::engine::template::{Caps, Definition, Interruption, Lock, NodeDef};
 use crate::engine::{DagState, Operator, Snapshot, operate, plan};
@@ -320,15 +320,40 @@ async fn w34_pruning_takes_old_finished_dags_and_never_an_unfinished_one() {
         dags.into_iter().map(|d| d.snapshot.id).collect::<Vec<DagId>>()
     };
     let now = rig.clock.now();
-    assert_eq!(rig.store.prune(Retention { days: 0, count: 0 }, now).await.unwrap(), 0);
-    assert_eq!(rig.store.prune(Retention { days: 0, count: 3 }, now).await.unwrap(), 2);
+    assert_eq!(rig.store.prune(Retention { days: 0, count: 0, audit_count: 0 }, now).await.unwrap(), 0);
+    assert_eq!(rig.store.prune(Retention { days: 0, count: 3, audit_count: 0 }, now).await.unwrap(), 2);
     assert_eq!(left().await, [stuck.id, ids[2], ids[3], ids[4]]);
-    assert_eq!(rig.store.prune(Retention { days: 2, count: 0 }, now).await.unwrap(), 2);
+    assert_eq!(rig.store.prune(Retention { days: 2, count: 0, audit_count: 0 }, now).await.unwrap(), 2);
     assert_eq!(left().await, [stuck.id, ids[4]]);
     rig.clock.advance(Duration::from_secs(86_400 * 1_000));
-    rig.store.prune(Retention { days: 1, count: 1 }, rig.clock.now()).await.unwrap();
+    rig.store.prune(Retention { days: 1, count: 1, audit_count: 0 }, rig.clock.now()).await.unwrap();
     assert_eq!(left().await, [stuck.id]);
     assert_eq!(rig.store.records(Some(ids[0]), EventId(0), 10).await.unwrap(), []);
+    rig.assert_sound();
+}
+
+/// The trail is read by itself, whatever else happened meanwhile, and does not grow without end.
+#[tokio::test]
+async fn the_audit_trail_is_read_by_itself_and_is_bounded() {
+    let rig = rig();
+    let mut dag = rig.create(2, None).await.unwrap();
+    for number in 0..10 {
+        rig.store.note("audit", rig.stamp(), json!({ "action": number }));
+    }
+    rig.store.record("audit", Some(dag.id), rig.stamp(), json!({ "action": "of a task" })).await.unwrap();
+    rig.run_to_the_end(&mut dag).await;
+    let read = async |after, limit| rig.store.audit(after, limit).await.unwrap();
+    let actions =
+        |records: &[Record]| -> Vec<_> { records.iter().map(|r| r.body["action"].clone()).collect() };
+    let all = read(None, 100).await;
+    assert_eq!(all.len(), 11);
+    assert!(all.windows(2).all(|pair| pair[0].id < pair[1].id), "oldest first");
+    assert_eq!(actions(&read(None, 2).await), [json!(9), json!("of a task")], "the newest");
+    assert_eq!(actions(&read(Some(all[3].id), 2).await), [json!(4), json!(5)], "what came after");
+    assert_eq!(read(Some(all[10].id), 9).await, []);
+    let retention = Retention { days: 0, count: 0, audit_count: 4 };
+    rig.store.prune(retention, rig.clock.now()).await.unwrap();
+    assert_eq!(actions(&read(None, 100).await), [json!(7), json!(8), json!(9), json!("of a task")]);
     rig.assert_sound();
 }
 

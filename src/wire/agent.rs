@@ -53,6 +53,18 @@ pub struct AgentInstance {
     pub version: String,
 }
 
+/// `POST /api/v1/logout` (`http-api.md` §6.2).
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct LogoutBody {
+    #[serde(default)]
+    #[schema(value_type = String, required = true)]
+    pub session_id: Password,
+}
+
+impl LogoutBody {
+    pub const MEMBERS: &[&str] = &["session_id"];
+}
+
 /// `GET /api/v1/info` (`http-api.md` §6.1).
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Info {

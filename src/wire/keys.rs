@@ -13,6 +13,19 @@ pub struct Keys {
     pub peer: KeyView,
 }
 
+/// `POST /api/v1/security/keys/rotate`.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct RotateBody {
+    /// Which keys are to be new: `v2`, `v3`.
+    #[serde(default)]
+    #[schema(required = true, example = json!(["v2", "v3"]))]
+    pub schemes: Vec<String>,
+}
+
+impl RotateBody {
+    pub const MEMBERS: &[&str] = &["schemes"];
+}
+
 /// A key by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct KeyView {

@@ -9,6 +9,7 @@
 //! Not here: statuses and headers (`api`), meaning.
 
 mod agent;
+mod audit;
 mod body;
 mod envelope;
 mod figures;
@@ -25,8 +26,9 @@ mod tests;
 
 pub use agent::{
     AgentBody, AgentInfo, AgentInstance, AuthSchemes, CredentialView, GitInfo, Info, JoinBody, LastExitView,
-    LockHolder, Obpilot, PasswordBody, SchemeV3, Secret, ServerView, Status, StatusAgent,
+    LockHolder, LogoutBody, Obpilot, PasswordBody, SchemeV3, Secret, ServerView, Status, StatusAgent,
 };
+pub use audit::AuditEntry;
 pub use body::{BodyError, parse};
 pub use envelope::{ApiError, Contents, Envelope};
 pub use figures::{
@@ -38,7 +40,7 @@ pub use info::{
     BlockedView, ClusterInfo, LockView, NotReached, ObClusterInfo, ObInfo, RootServerInfo, SafeToStop,
     ServerInfo, ServerMore, TopologyInfo, TopologyServer, WaitView, ZoneInfo,
 };
-pub use keys::{KeyView, Keys};
+pub use keys::{KeyView, Keys, RotateBody};
 pub use ob::{
     ClusterConfigBody, ForcePass, InitBody, ObserverConfigBody, Plan, PlanServer, PlanStream, RootPwdBody,
     ScopeBody, StartBody, StopBody, TaskOrPlan, ZoneStopBody,

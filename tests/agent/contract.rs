@@ -107,8 +107,8 @@ async fn every_route_with_a_body_refuses_what_is_no_body() {
             for door in &doors {
                 let answer = door.send(route.method, &target(route.path), Some(body.to_owned())).await;
                 check_envelope(&answer, &what);
-                // The status is asked for with any body; an init needs none.
-                if route.path != "/api/v1/status" {
+                // The status is asked for with any body, and a login reads none.
+                if route.path != "/api/v1/status" && route.class != RouteClass::Login {
                     check_refused(&answer, &what);
                 }
             }
@@ -322,8 +322,9 @@ async fn every_question_has_an_answer() {
         for door in doors(&home, &agent).await {
             let answer = door.get(&route.path.replace("{id}", id)).await;
             check_envelope(&answer, route.path);
-            // Cluster tasks are those of a cluster.
-            let is_for_clusters = route.path.ends_with("/ob")
+            // Cluster tasks are those of a cluster; single sign-on is not supported.
+            let is_for_clusters = route.path.starts_with("/api/v1/sso/")
+                || route.path.ends_with("/ob")
                 || route.path.contains("/ob/unfinish")
                 || route.path.contains("/package/")
                 || route.path.starts_with("/api/v1/obcluster/") && !route.path.ends_with("/statistics");
@@ -370,8 +371,11 @@ async fn protected_routes_want_a_header_and_open_ones_none() {
                 assert_eq!((answer.status, answer.code().as_str()), (401, "Common.Unauthorized"), "{what}")
             }
             RouteClass::Open if route.path.starts_with("/rpc/") => assert_eq!(answer.status, 401, "{what}"),
+            RouteClass::Open if route.path.starts_with("/api/v1/sso/") => {
+                assert_eq!(answer.code(), "Common.NotSupported", "{what}");
+            }
             RouteClass::Open => assert_eq!(answer.status, 200, "{what}"),
-            RouteClass::Protected | RouteClass::SetPassword => {
+            RouteClass::Protected | RouteClass::SetPassword | RouteClass::Login => {
                 assert_eq!(
                     (answer.status, answer.code().as_str()),
                     (400, "Request.Header.NotFound"),

@@ -183,7 +183,7 @@ async fn a_stream_is_resumed_by_header_and_by_query() {
 const AGENT_PASSWORD: &str = "an agent's password, long enough";
 
 /// The forms in which a secret may slip out.
-fn forms(secret: &str) -> Vec<String> {
+pub(crate) fn forms(secret: &str) -> Vec<String> {
     use base64::Engine as _;
     let json = json!(secret).to_string();
     let percent: String = secret
@@ -202,7 +202,7 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 /// Files that the agent wrote; what the database wrote is its own affair.
-fn written_by_the_agent(dir: &Path, files: &mut Vec<std::path::PathBuf>) {
+pub(crate) fn written_by_the_agent(dir: &Path, files: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
         let is_of_the_database = ["store", "log", "etc", "audit"]

@@ -241,7 +241,8 @@ async fn a_named_holder_is_pushed_aside_and_the_trail_tells() {
     assert!(home.database_pids().is_empty());
     let pushed = door.get(&format!("/api/v1/task/dag/{holder}")).await.data();
     assert_eq!(pushed["obpilot"]["finished"], json!(true), "{pushed:#}");
-    let trail = events_until(door, 0, |event| event["kind"] == "audit").await;
+    let is_force = |event: &Value| event["kind"] == "audit" && event["body"]["action"] == "forcePassDag";
+    let trail = events_until(door, 0, is_force).await;
     let audit = trail.last().unwrap();
     assert!(audit["actor"].as_str().unwrap().starts_with("uid "), "{audit}");
     assert!(audit["body"].to_string().contains(holder), "{audit}");

@@ -7,6 +7,7 @@
 )]
 
 mod clusters;
+mod refusals;
 #[path = "../rig/mod.rs"]
 mod rig;
 mod seed;
@@ -42,6 +43,7 @@ async fn all() {
     clusters::starts().await;
     cold_start().await;
     starts().await;
+    refusals::times().await;
     println!("lines per room (code, tests)");
     for (room, (code, tests)) in lines_per_room() {
         println!("  {room:<12} {code:>6} {tests:>6}");

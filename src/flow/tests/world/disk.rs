@@ -324,6 +324,12 @@ impl Archive for Handle {
         Box::pin(async { Ok(None) })
     }
 
+    fn note(&self, _: &'static str, _: Stamp, _: Value) {}
+
+    fn audit(&self, _: Option<EventId>, _: u32) -> BoxFuture<'_, Result<Vec<Record>, Error>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn logs(&self, _: SubTaskId) -> BoxFuture<'_, Result<Vec<LogRow>, Error>> {
         Box::pin(async { Ok(Vec::new()) })
     }
