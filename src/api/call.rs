@@ -23,8 +23,9 @@ use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
 use crate::secure::{RouteClass, body_refusal};
 use crate::wire::{
-    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, JoinBody, ObserverConfigBody, OperatorBody,
-    PasswordBody, RootPwdBody, StartBody, StopBody, ZoneStopBody, parse,
+    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, InviteBody, JoinBody, ObserverConfigBody,
+    OperatorBody, PasswordBody, RootPwdBody, ScaleInBody, ScaleOutBody, StartBody, StopBody, ZoneStopBody,
+    parse,
 };
 
 /// A body as a route wants it.
@@ -59,6 +60,12 @@ impl Body for Ask {
     }
 }
 
+impl Body for InviteBody {
+    fn read(bytes: &[u8]) -> std::result::Result<Self, BodyError> {
+        serde_json::from_slice(bytes).map_err(|e| BodyError(format!("no message of an agent: {e}")))
+    }
+}
+
 bodies!(
     AdmitBody,
     AgentInfo,
@@ -69,6 +76,8 @@ bodies!(
     OperatorBody,
     PasswordBody,
     RootPwdBody,
+    ScaleInBody,
+    ScaleOutBody,
     StartBody,
     StopBody,
     ZoneStopBody
@@ -114,6 +123,10 @@ impl<B> Call<B> {
 
     pub(super) fn wants_plan(&self) -> Result<bool> {
         self.flag("plan", false)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<String> {
+        form_value(&self.query, name)
     }
 
     pub(super) fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>> {

@@ -24,6 +24,7 @@ mod public;
 mod reply;
 mod route;
 mod rpc;
+mod scale;
 mod serve;
 mod session;
 mod task;

@@ -68,7 +68,7 @@ pub(super) async fn init(call: Call<InitBody>) -> Outcome<DagDetail> {
 }
 
 /// A task, or what it would be.
-type TaskOrPlan = Either<Outcome<DagDetail>, Outcome<Plan>>;
+pub(super) type TaskOrPlan = Either<Outcome<DagDetail>, Outcome<Plan>>;
 
 /// Start servers
 #[utoipa::path(post, path = "/api/v1/ob/start", tag = "cluster", request_body = StartBody,
@@ -145,7 +145,7 @@ async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> TaskOrPlan
     }
 }
 
-fn render_plan(plan: crate::app::Plan) -> Plan {
+pub(super) fn render_plan(plan: crate::app::Plan) -> Plan {
     let crate::app::Plan { name, scope, servers, stages, streams, consequences, obstacles, no_return, hash } =
         plan;
     let servers = servers.into_iter().map(|s| PlanServer {

@@ -7,7 +7,7 @@ use utoipa::openapi::{Components, OpenApi as Spec, Ref, RefOr, Response, content
 use utoipa::{Modify, OpenApi};
 
 use super::route::{ROUTES, Route};
-use super::{agent, events, info, ob, public, task};
+use super::{agent, events, info, ob, public, scale, task};
 use crate::secure::{AGENT_HEADER, DATABASE_HEADER, RouteClass};
 use crate::wire::{Envelope, Plan};
 
@@ -37,6 +37,7 @@ use crate::wire::{Envelope, Plan};
         info::agents_status, info::ob_info, info::cluster_info, info::topology, info::observer_info,
         ob::cluster_config, ob::cluster_config_by_put, ob::root_password, ob::observer_config,
         ob::observer_config_by_put, ob::init, ob::start, ob::stop, ob::stop_zone, ob::check_zone_stop,
+        scale::scale_out, scale::scale_in, scale::scale_in_by_delete, scale::delete_zone,
         events::events, task::dags_ob, task::dags_agent, task::unfinished, task::unfinished_ob, task::unfinished_agent,
         task::main_dags, task::maintain_ob, task::maintain_agent, task::maintain_agents, task::dag, task::operate_dag,
         task::node, task::operate_node, task::sub_task, task::sub_task_logs, task::blocked

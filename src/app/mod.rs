@@ -21,6 +21,7 @@ mod ob;
 mod outlook;
 mod plan;
 pub mod policy;
+mod scale;
 mod task;
 
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use info::{InfoView, ServerView, ZoneView};
 pub use ob::{OperateRequest, Operated, StopMode, Wish, ZoneStop};
 pub use outlook::{Outlook, Remembered, Seen};
 pub use plan::{Plan, PlannedServer, Shown};
+pub use scale::{ScaleInRequest, ScaleOutRequest};
 pub use task::{DagList, Watch};

@@ -130,7 +130,7 @@ impl App {
         view
     }
 
-    async fn view_now(&self) -> Option<Arc<ClusterView>> {
+    pub(super) async fn view_now(&self) -> Option<Arc<ClusterView>> {
         if self.parts.ports.engine == EngineKind::Seekdb {
             return None;
         }

@@ -89,14 +89,28 @@ impl Client {
 
     async fn over_tcp(host: &str, global: &Global) -> Result<Self, Ending> {
         let addr: AgentAddr = host.parse().map_err(|e| Ending::usage(format!("--host: {e}")))?;
+        Self::sealed(addr, || password::for_host(global, &addr.to_string())).await
+    }
+
+    /// An agent on another host, with the password of its cluster.
+    ///
+    /// # Errors
+    /// That it cannot be reached.
+    pub(super) async fn over_tcp_with(host: AgentAddr, password: Password) -> Result<Self, Ending> {
+        Self::sealed(host, || Ok(password)).await
+    }
+
+    async fn sealed(
+        addr: AgentAddr,
+        password: impl FnOnce() -> Result<Password, Ending>,
+    ) -> Result<Self, Ending> {
         let http = builder().build().map_err(broken)?;
         let mut client =
             Self { http, base: format!("http://{addr}"), place: addr.to_string(), sealing: None };
         let secret: Secret = client.get("/api/v1/secret").await?;
         let key = PublicKey::from_wire(&secret.public_key)
             .map_err(|e| Ending::new(Exit::Failed, format!("the key of {addr} cannot be used: {e}")))?;
-        let password = password::for_host(global, &addr.to_string())?;
-        client.sealing = Some(Sealing { key, password });
+        client.sealing = Some(Sealing { key, password: password()? });
         Ok(client)
     }
 
@@ -123,7 +137,17 @@ impl Client {
         target: &str,
         body: &Value,
     ) -> Result<Option<T>, Ending> {
-        let request = self.request(reqwest::Method::POST, target, Some(body))?.timeout(LIMIT);
+        self.send_maybe(reqwest::Method::POST, target, Some(body)).await
+    }
+
+    /// A request that may find nothing to do.
+    pub(super) async fn send_maybe<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<Option<T>, Ending> {
+        let request = self.request(method, target, body)?.timeout(LIMIT);
         let response = request.send().await.map_err(|e| self.unreachable(&e))?;
         if response.status() == reqwest::StatusCode::NO_CONTENT {
             return Ok(None);

@@ -17,6 +17,7 @@ mod follow;
 mod password;
 mod render;
 mod run;
+mod scale;
 mod store;
 mod task;
 mod tree;

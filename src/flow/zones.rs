@@ -135,7 +135,7 @@ async fn first(
 fn view_in(answer: SqlAnswer) -> Result<ClusterView> {
     match answer {
         SqlAnswer::View(view) => Ok(*view),
-        SqlAnswer::Done | SqlAnswer::Members(_) => {
+        SqlAnswer::Done | SqlAnswer::Members(_) | SqlAnswer::Count(_) => {
             Err(Error::unexpected("a view was asked for and not given"))
         }
     }

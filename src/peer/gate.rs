@@ -9,7 +9,7 @@ use super::client::{Client, envelope, unknown};
 use crate::cluster::Members;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::{Gate, Stranger};
-use crate::model::{AgentAddr, Member, Password};
+use crate::model::{AgentAddr, Invitation, Member, Password};
 use crate::secure::{AGENT_HEADER, BodyKey, PublicKey, SealedRequest, seal_request};
 use crate::wire::{Info, Secret};
 
@@ -17,6 +17,9 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Where a master takes followers.
 const JOIN_TARGET: &str = "/rpc/v1/agent";
+
+/// Where an agent that belongs to nobody learns that it is being added to a cluster.
+const INVITE_TARGET: &str = "/rpc/v1/ob/scale_out";
 
 /// A sealed header is valid for so long; clocks of two hosts may differ by less.
 const HEADER_LIFETIME_SECS: i64 = 60;
@@ -29,6 +32,34 @@ impl Client {
         serde_json::from_value(data).map_err(|_| {
             Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent of obpilot"))
         })
+    }
+}
+
+impl Client {
+    /// Sends a body sealed with the receiver's agent password (scheme v2).
+    async fn knock<T: serde::de::DeserializeOwned>(
+        &self,
+        agent: AgentAddr,
+        target: &str,
+        password: &Password,
+        body: &serde_json::Value,
+    ) -> Result<T> {
+        let secret: Secret = self.open(agent, "/api/v1/secret").await?;
+        let broken = |e: &dyn std::error::Error| {
+            Error::unexpected(format!("the request to {agent} cannot be sealed: {e}"))
+        };
+        let key = PublicKey::from_wire(&secret.public_key).map_err(|e| broken(&e))?;
+        let keys = BodyKey::generate().map_err(|e| broken(&e))?;
+        let body = body.to_string();
+        let ts = self.clock().now_secs() + HEADER_LIFETIME_SECS;
+        let sealed = seal_request(AGENT_HEADER, &key, password, ts, target, &keys, Some(body.as_bytes()));
+        let SealedRequest { header_name, header_value, body } = sealed.map_err(|e| broken(&e))?;
+        let request = self.http().post(format!("http://{agent}{target}")).header(header_name, header_value);
+        let request = request.header("Content-Type", "application/json").body(body.unwrap_or_default());
+        let response = request.timeout(LIMIT).send().await.map_err(|e| unknown(agent, &e))?;
+        let answer = envelope(agent, response).await?;
+        serde_json::from_value(answer)
+            .map_err(|_| Error::new(Code::RpcRequestFailed, format!("the answer of {agent} cannot be read")))
     }
 }
 
@@ -49,25 +80,21 @@ impl Gate for Client {
         is_trial: bool,
     ) -> BoxFuture<'a, Result<Members>> {
         Box::pin(async move {
-            let secret: Secret = self.open(master, "/api/v1/secret").await?;
-            let broken = |e: &dyn std::error::Error| {
-                Error::unexpected(format!("the request to {master} cannot be sealed: {e}"))
-            };
-            let key = PublicKey::from_wire(&secret.public_key).map_err(|e| broken(&e))?;
-            let keys = BodyKey::generate().map_err(|e| broken(&e))?;
-            let body = json!({ "member": own, "isTrial": is_trial }).to_string();
-            let ts = self.clock().now_secs() + HEADER_LIFETIME_SECS;
-            let sealed =
-                seal_request(AGENT_HEADER, &key, password, ts, JOIN_TARGET, &keys, Some(body.as_bytes()));
-            let SealedRequest { header_name, header_value, body } = sealed.map_err(|e| broken(&e))?;
-            let request =
-                self.http().post(format!("http://{master}{JOIN_TARGET}")).header(header_name, header_value);
-            let request = request.header("Content-Type", "application/json").body(body.unwrap_or_default());
-            let response = request.timeout(LIMIT).send().await.map_err(|e| unknown(master, &e))?;
-            let members = envelope(master, response).await?;
-            serde_json::from_value(members).map_err(|_| {
-                Error::new(Code::RpcRequestFailed, format!("the answer of {master} cannot be read"))
-            })
+            let body = json!({ "member": own, "isTrial": is_trial });
+            self.knock(master, JOIN_TARGET, password, &body).await
+        })
+    }
+
+    fn invite<'a>(
+        &'a self,
+        agent: AgentAddr,
+        password: &'a Password,
+        invitation: &'a Invitation,
+        is_trial: bool,
+    ) -> BoxFuture<'a, Result<Member>> {
+        Box::pin(async move {
+            let body = json!({ "invitation": invitation, "isTrial": is_trial });
+            self.knock(agent, INVITE_TARGET, password, &body).await
         })
     }
 }

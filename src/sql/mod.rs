@@ -16,6 +16,7 @@ mod members;
 mod observer;
 mod quote;
 mod seekdb;
+mod servers;
 mod view;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod host;
 mod info;
 mod ob;
 mod peer;
+mod scale;
 mod task;
 
 #[cfg(test)]
@@ -35,7 +36,8 @@ pub use ob::{
     ClusterConfigBody, ForcePass, InitBody, ObserverConfigBody, Plan, PlanServer, PlanStream, RootPwdBody,
     ScopeBody, StartBody, StopBody, ZoneStopBody,
 };
-pub use peer::{AdmitBody, PeerMark};
+pub use peer::{AdmitBody, InviteBody, PeerMark};
+pub use scale::{ScaleInBody, ScaleOutBody};
 pub use task::{
     DagDetail, FailureView, LogLine, NodeDetail, OperatorBody, SubTaskDetail, TaskEvent, TaskView, created,
     created_with, dag_detail, event_view, log_line, node_detail, operator_body, sub_task_detail,

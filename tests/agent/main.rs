@@ -17,5 +17,6 @@ mod operating;
 mod partition;
 mod records;
 mod recovery;
+mod scaling;
 mod sdk;
 mod transport;

@@ -25,7 +25,7 @@ pub(super) async fn everything(cluster: &Cluster, flow: Flow, dag: &Value, befor
     nothing_is_held(cluster).await;
     one_task_and_one_record(cluster, dag, before, is_anew).await;
     servers(cluster, flow, before);
-    if flow == Flow::Init {
+    if matches!(flow, Flow::Init | Flow::ScaleOut) {
         one_cluster(cluster).await;
     }
 }
@@ -63,7 +63,7 @@ fn servers(cluster: &Cluster, flow: Flow, before: &Before) {
         let started =
             journal.iter().filter(|entry| entry["kind"] == "start" && entry["home"] == json!(home.path));
         let pids: Vec<_> = started.map(|entry| entry["pid"].clone()).collect();
-        assert_eq!(pids.len(), flow.starts(), "starts of the server of host {host}: {pids:?}");
+        assert_eq!(pids.len(), flow.starts(host), "starts of the server of host {host}: {pids:?}");
         if let Some(pid) = pids.last() {
             assert_eq!(*pid, json!(home.database()), "it is the one that was started");
         }

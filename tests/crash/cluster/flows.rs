@@ -13,6 +13,8 @@ pub(super) enum Flow {
     /// Of one server, by an agent on another host.
     StopOther,
     Init,
+    /// Of the last host, into a zone of its own.
+    ScaleOut,
 }
 
 /// Who dies.
@@ -20,12 +22,14 @@ pub(super) enum Flow {
 pub(super) enum Victim {
     Coordinator,
     Participant,
+    /// The host that is added.
+    Newcomer,
 }
 
 /// The host that is asked, and coordinates.
 pub(super) const COORDINATOR: usize = 0;
 
-/// The host whose server is stopped alone.
+/// The host whose server is stopped alone, or added.
 const OTHER: usize = 2;
 
 impl Victim {
@@ -33,15 +37,16 @@ impl Victim {
         match self {
             Self::Coordinator => COORDINATOR,
             Self::Participant => 1,
+            Self::Newcomer => OTHER,
         }
     }
 }
 
 impl Flow {
-    /// The points at which it is tried. A trial of an init is long: every third of its commits must do; what is done to the
-    /// world is tried each time.
+    /// The points at which it is tried. A trial of an init or a scale-out is long: every third of its commits must do; what is
+    /// done to the world is tried each time.
     pub(super) fn chosen(self, kills: Vec<Kill>) -> Vec<Kill> {
-        if self != Self::Init {
+        if !matches!(self, Self::Init | Self::ScaleOut) {
             return kills;
         }
         let (mut chosen, mut commits) = (Vec::new(), 0);
@@ -65,6 +70,15 @@ impl Flow {
                 ("/api/v1/ob/stop", json!({ "scope": scope, "terminate": true }))
             }
             Self::Init => ("/api/v1/ob/init", json!({})),
+            Self::ScaleOut => {
+                let home = &cluster.homes[OTHER];
+                let body = json!({
+                    "agentInfo": { "ip": home.ip, "port": home.port },
+                    "zone": zone(OTHER),
+                    "obConfigs": cluster.ports(OTHER),
+                });
+                ("/api/v1/ob/scale_out", body)
+            }
         }
     }
 
@@ -82,7 +96,22 @@ impl Flow {
                 let body = json!({ "scope": { "type": "SERVER", "target": [cluster.address(OTHER)] } });
                 cluster.done(COORDINATOR, "/api/v1/ob/start", body).await;
             }
-            Self::Init => {}
+            Self::ScaleOut if cluster.running() == [true; HOSTS] => {
+                let target = format!("/api/v1/zone/{}", zone(OTHER));
+                let door = cluster.door(COORDINATOR);
+                let made = door.send("DELETE", &target, None).await.data();
+                door.finished(made["id"].as_str().unwrap()).await.expect_succeeded();
+                // A new host is empty.
+                for left in ["store", "etc", "etc2", "etc3", "run/observer.pid"] {
+                    let left = cluster.homes[OTHER].path.join(left);
+                    drop(if left.is_dir() {
+                        std::fs::remove_dir_all(left)
+                    } else {
+                        std::fs::remove_file(left)
+                    });
+                }
+            }
+            Self::Init | Self::ScaleOut => {}
         }
     }
 
@@ -90,9 +119,10 @@ impl Flow {
     pub(super) async fn until_ready(self, cluster: &Cluster) {
         let wanted = match self {
             Self::Start | Self::Init => return,
-            Self::Stop | Self::StopOther => "SERVING",
+            Self::Stop | Self::StopOther | Self::ScaleOut => "SERVING",
         };
-        for host in 0..HOSTS {
+        let hosts = if self == Self::ScaleOut { OTHER } else { HOSTS };
+        for host in 0..hosts {
             let is_known = |status: &Value| status["obpilot"]["server"]["state"] == wanted;
             cluster.door(host).until_status(is_known).await;
         }
@@ -101,16 +131,17 @@ impl Flow {
     /// Which servers run at its end.
     pub(super) fn running(self) -> [bool; HOSTS] {
         match self {
-            Self::Start | Self::Init => [true; HOSTS],
+            Self::Start | Self::Init | Self::ScaleOut => [true; HOSTS],
             Self::Stop => [false; HOSTS],
             Self::StopOther => std::array::from_fn(|host| host != OTHER),
         }
     }
 
-    /// How often each server is started.
-    pub(super) fn starts(self) -> usize {
+    /// How often the server of a host is started.
+    pub(super) fn starts(self, host: usize) -> usize {
         match self {
             Self::Start | Self::Init => 1,
+            Self::ScaleOut => usize::from(host == OTHER),
             Self::Stop | Self::StopOther => 0,
         }
     }
@@ -129,5 +160,12 @@ pub(super) async fn configured() -> Cluster {
 pub(super) async fn formed() -> Cluster {
     let cluster = Cluster::new(HOSTS);
     cluster.form().await;
+    cluster
+}
+
+/// All but the last host, which belongs to nobody.
+pub(super) async fn formed_without_one() -> Cluster {
+    let cluster = Cluster::new(HOSTS);
+    cluster.form_first(OTHER).await;
     cluster
 }
