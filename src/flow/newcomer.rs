@@ -12,17 +12,20 @@ use serde_json::json;
 
 use super::catalog::Ports;
 use super::member::own_member;
-use super::ports::Progress;
-use super::scale_out::{delete_and_wait, no_answer};
+use super::ports::{Progress, SqlAct};
+use super::scale_out::{act, no_answer};
 use super::step::step;
 use super::{init, server, zones};
 use crate::cluster::{Change, MYSQL_PORT_DEFAULT, Members, RPC_PORT_DEFAULT, Wanted, port};
 use crate::engine::{Outcome, Registry, StepCtx, Template};
 use crate::error::{Code, Error, Result};
-use crate::model::{AgentAddr, Identity, Invitation, Member, StopHow, ZoneName};
+use crate::model::{AgentAddr, Identity, Invitation, Member, ServerAddr, StopHow, ZoneName};
 
 /// A server that the cluster has taken already is given back first, which takes what it takes.
 const ABANDON_LIMIT: Duration = Duration::from_secs(26 * 3_600);
+
+/// Between two looks at the cluster, which announces nothing.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// For the cluster to be asked whether it has our server.
 const VIEW_LIMIT: Duration = Duration::from_secs(15);
@@ -107,6 +110,30 @@ pub(super) async fn retire(ports: &Ports, ctx: &StepCtx, how: StopHow, actor: &s
     Ok(())
 }
 
+/// Our own server is the only one that we can ask: once the cluster has forgotten it, it has no cluster to tell of.
+async fn given_back(ports: &Ports, ctx: &StepCtx, own: ServerAddr) -> Result<()> {
+    act(ports, ctx, SqlAct::DeleteServer { server: own }).await?;
+    ctx.log_wait(&format!("the cluster to take everything off {own}"), ABANDON_LIMIT);
+    loop {
+        match zones::view(ports, VIEW_LIMIT, ctx).await {
+            Ok(view) if view.server(own).is_none() => break,
+            Err(error) if is_no_table(&error) => break,
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "not known whether it is forgotten"),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    ctx.info(&format!("the cluster has forgotten {own}"));
+    Ok(())
+}
+
+/// 1146: a server outside of a cluster has no views of one (`observer-model.md` §7).
+fn is_no_table(error: &Error) -> bool {
+    const NO_SUCH_TABLE: u64 = 1146;
+    let number = error.data().and_then(|data| data.get("number")?.as_u64());
+    error.code == Code::MysqlError && number == Some(NO_SUCH_TABLE)
+}
+
 async fn abandon(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let Abandon { actor } = ctx.params()?;
     let state = ports.ledger.state();
@@ -125,7 +152,7 @@ async fn abandon(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
         let seen = ctx.waiting(zones::view(ports, VIEW_LIMIT, ctx)).await;
         let view = seen.map_err(|error| no_answer(&error))?;
         if view.server(own.server()).is_some() {
-            ctx.waiting(delete_and_wait(ports, ctx, &[own.server()])).await?;
+            ctx.waiting(given_back(ports, ctx, own.server())).await?;
         }
     }
     init::undo_start(ports, ctx).await?;

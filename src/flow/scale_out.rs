@@ -100,6 +100,9 @@ const DELETE_LIMIT: Duration = Duration::from_secs(24 * 3_600);
 /// Between two looks at the cluster, which announces nothing.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// For a new host to learn the version of its executable.
+const VERSION_LIMIT: Duration = Duration::from_secs(20);
+
 /// For another member to be told.
 const TELL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -250,15 +253,32 @@ async fn ready(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     }
     let found = ctx.waiting(ports.peers.preflight(target, Some(&launch), PREFLIGHT_LIMIT)).await?;
     server::report(ctx, &found)?;
-    // The preflight has just asked the executable.
-    let facts = ctx.waiting(surely(ports.limits.silence, || ports.peers.facts(target, TELL_LIMIT))).await?;
-    let (theirs, ours) = (facts.ob_version.unwrap_or_default(), own_version(ports));
+    let (theirs, ours) = (ctx.waiting(version_of(ports, ctx, target)).await?, own_version(ports));
     if !theirs.is_empty() && !ours.is_empty() && theirs != ours {
         let text = format!("{target} has database {theirs}, the cluster {ours}; they must be of one version");
         return Err(Error::new(Code::ObVersionInconsistent, text));
     }
     ctx.info(&format!("{target} is ready"));
     Outcome::done()
+}
+
+/// An agent that has just begun asks its executable first. Empty when it does not learn it.
+async fn version_of(ports: &Ports, ctx: &StepCtx, target: AgentAddr) -> Result<String> {
+    let known = async {
+        loop {
+            let facts = surely(ports.limits.silence, || ports.peers.facts(target, TELL_LIMIT)).await?;
+            if let Some(version) = facts.ob_version.filter(|version| !version.is_empty()) {
+                return Ok(version);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(VERSION_LIMIT, known).await.unwrap_or_else(|_| {
+        ctx.warn(&format!(
+            "{target} does not tell the version of its database; it is taken for the cluster's"
+        ));
+        Ok(String::new())
+    })
 }
 
 fn own_version(ports: &Ports) -> String {
@@ -377,7 +397,13 @@ async fn stop_zone(ports: &Ports, ctx: &StepCtx) -> Result<()> {
 }
 
 async fn add_server(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
-    let Params { zone, server, .. } = ctx.params()?;
+    let Params { target, zone, server, .. } = ctx.params()?;
+    // While we were away it may have been told to.
+    if is_single(ports, target).await {
+        let text =
+            format!("{target} has given this up and is SINGLE again; ROLLBACK takes back what is left");
+        return Err(Error::new(Code::IdentityNotSupported, text));
+    }
     ctx.waiting(act(ports, ctx, SqlAct::AddServer { zone, server })).await?;
     ctx.log_wait(&format!("server {server} to serve"), SERVING_LIMIT);
     let serves = until(ports, ctx, |view: &ClusterView| match view.server(server) {
@@ -408,11 +434,16 @@ pub(super) async fn until(
     ctx: &StepCtx,
     is_so: impl Fn(&ClusterView) -> Result<bool>,
 ) -> Result<()> {
+    let mut told = String::new();
     loop {
         match zones::view(ports, SQL_LIMIT, ctx).await {
             Ok(view) if is_so(&view)? => return Ok(()),
-            Ok(_) => {}
-            Err(error) => ctx.warn(&format!("the cluster cannot be looked at: {error}")),
+            Ok(_) => told.clear(),
+            Err(error) if error.text() != told => {
+                error.text().clone_into(&mut told);
+                ctx.warn(&format!("the cluster cannot be looked at: {told}"));
+            }
+            Err(_) => {}
         }
         tokio::time::sleep(LOOK).await;
     }
