@@ -23,9 +23,9 @@ use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
 use crate::secure::{RouteClass, body_refusal};
 use crate::wire::{
-    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, InviteBody, JoinBody, ObserverConfigBody,
-    OperatorBody, PasswordBody, RootPwdBody, ScaleInBody, ScaleOutBody, StartBody, StopBody, ZoneStopBody,
-    parse,
+    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, DeleteZoneBody, InitBody, InviteBody, JoinBody,
+    ObserverConfigBody, OperatorBody, PasswordBody, RootPwdBody, ScaleInBody, ScaleOutBody, StartBody,
+    StopBody, ZoneStopBody, parse,
 };
 
 /// A body as a route wants it.
@@ -70,6 +70,7 @@ bodies!(
     AdmitBody,
     AgentInfo,
     ClusterConfigBody,
+    DeleteZoneBody,
     InitBody,
     JoinBody,
     ObserverConfigBody,
@@ -123,10 +124,6 @@ impl<B> Call<B> {
 
     pub(super) fn wants_plan(&self) -> Result<bool> {
         self.flag("plan", false)
-    }
-
-    pub(super) fn text(&self, name: &str) -> Option<String> {
-        form_value(&self.query, name)
     }
 
     pub(super) fn number(&self, name: &str, least: u64, most: u64) -> Result<Option<u64>> {

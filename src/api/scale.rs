@@ -9,7 +9,7 @@ use super::reply::Outcome;
 use crate::app::{Plan, ScaleInRequest, ScaleOutRequest};
 use crate::error::{Code, Error, Result};
 use crate::model::ZoneName;
-use crate::wire::{self, DagDetail, Envelope, ScaleInBody, ScaleOutBody};
+use crate::wire::{self, DagDetail, DeleteZoneBody, Envelope, ScaleInBody, ScaleOutBody};
 
 /// Add a server on a new host to the cluster (only a CLUSTER AGENT; the new agent must be SINGLE)
 #[utoipa::path(post, path = "/api/v1/ob/scale_out", tag = "cluster", request_body = ScaleOutBody,
@@ -68,22 +68,21 @@ pub(super) async fn scale_in_by_delete(call: Call<ScaleInBody>) -> TaskOrPlan {
 }
 
 /// Remove a zone with its servers and agents; 204 when there is no such zone
-#[utoipa::path(delete, path = "/api/v1/zone/{zone_name}", tag = "cluster",
+#[utoipa::path(delete, path = "/api/v1/zone/{zone_name}", tag = "cluster", request_body = DeleteZoneBody,
     params(("zone_name" = String, Path, description = "The zone"),
-        ("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing"),
-        ("planHash" = Option<String>, Query, description = "Of the plan that was shown: exactly that is done, or nothing")),
+        ("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
     responses((status = 200, description = "The task `Delete zone`; with `plan=true` a `Plan` instead", body = Envelope<DagDetail>),
         (status = 204, description = "There is no such zone")))]
-pub(super) async fn delete_zone(call: Call<()>, zone: Path<String>) -> TaskOrPlan {
-    let (plans, hash) = (call.wants_plan(), call.text("planHash"));
+pub(super) async fn delete_zone(call: Call<DeleteZoneBody>, zone: Path<String>) -> TaskOrPlan {
+    let plans = call.wants_plan();
     let zone = zone.parse::<ZoneName>().map_err(|e| Error::new(Code::IllegalArgument, e.to_string()));
     let (request, caller) = (call.request(), call.caller.clone());
-    let (app, ()) = call.into_parts();
+    let (app, body) = call.into_parts();
     match (plans, zone) {
         (Err(error), _) | (_, Err(error)) => refused(error),
         (Ok(true), Ok(zone)) => planned(app.plan_delete_zone(&zone, &caller).await),
         (Ok(false), Ok(zone)) => {
-            let dag = app.delete_zone(&zone, hash.as_deref(), &caller, request).await;
+            let dag = app.delete_zone(&zone, body.plan_hash.as_deref(), &caller, request).await;
             made(dag.map(|dag| dag.map(|dag| wire::created(app.own(), &dag))))
         }
     }

@@ -15,7 +15,7 @@ use crate::wire::{DagDetail, Info, Plan};
 struct Asked<'a> {
     method: reqwest::Method,
     target: String,
-    body: Option<Value>,
+    body: Value,
     plan: bool,
     yes: bool,
     wait: &'a WaitArgs,
@@ -45,7 +45,7 @@ pub(super) async fn scale_out(client: Client, global: &Global, args: ScaleOutArg
     let asked = Asked {
         method: reqwest::Method::POST,
         target: "/api/v1/ob/scale_out".to_owned(),
-        body: Some(body),
+        body,
         plan: args.plan,
         yes: args.yes,
         wait: &args.wait,
@@ -68,7 +68,7 @@ pub(super) async fn scale_in(client: Client, global: &Global, args: ScaleInArgs)
     let asked = Asked {
         method: reqwest::Method::POST,
         target: "/api/v1/ob/scale_in".to_owned(),
-        body: Some(body),
+        body,
         plan: args.plan,
         yes: args.yes,
         wait: &args.wait,
@@ -86,7 +86,7 @@ pub(super) async fn delete_zone(client: Client, global: &Global, args: DeleteZon
     let asked = Asked {
         method: reqwest::Method::DELETE,
         target: format!("/api/v1/zone/{}", args.zone),
-        body: None,
+        body: json!({}),
         plan: args.plan,
         yes: args.yes,
         wait: &args.wait,
@@ -96,12 +96,12 @@ pub(super) async fn delete_zone(client: Client, global: &Global, args: DeleteZon
 }
 
 async fn carry_out(client: &Client, global: &Global, asked: Asked<'_>) -> Result<(), Ending> {
-    let Asked { method, mut target, mut body, plan, yes, wait, nothing } = asked;
+    let Asked { method, target, mut body, plan, yes, wait, nothing } = asked;
     let nothing_to_do = || render::done(global.output, &nothing, &json!({ "removed": false }));
     if plan || !yes {
         // Looks before it asks (C26); what was shown is done, or nothing.
         let planned = format!("{target}?plan=true");
-        let shown = client.send_maybe::<Plan>(method.clone(), &planned, body.as_ref()).await?;
+        let shown = client.send_maybe::<Plan>(method.clone(), &planned, Some(&body)).await?;
         let Some(shown) = shown else {
             nothing_to_do();
             return Ok(());
@@ -115,12 +115,9 @@ async fn carry_out(client: &Client, global: &Global, asked: Asked<'_>) -> Result
         }
         render::say(&render::plan(&shown));
         password::confirm("Do this?")?;
-        match &mut body {
-            Some(body) => body["planHash"] = shown.hash.into(),
-            None => target = format!("{target}?planHash={}", shown.hash),
-        }
+        body["planHash"] = shown.hash.into();
     }
-    let Some(dag) = client.send_maybe::<DagDetail>(method, &target, body.as_ref()).await? else {
+    let Some(dag) = client.send_maybe::<DagDetail>(method, &target, Some(&body)).await? else {
         nothing_to_do();
         return Ok(());
     };

@@ -37,7 +37,7 @@ pub use ob::{
     ScopeBody, StartBody, StopBody, ZoneStopBody,
 };
 pub use peer::{AdmitBody, InviteBody, PeerMark};
-pub use scale::{ScaleInBody, ScaleOutBody};
+pub use scale::{DeleteZoneBody, ScaleInBody, ScaleOutBody};
 pub use task::{
     DagDetail, FailureView, LogLine, NodeDetail, OperatorBody, SubTaskDetail, TaskEvent, TaskView, created,
     created_with, dag_detail, event_view, log_line, node_detail, operator_body, sub_task_detail,

@@ -72,3 +72,15 @@ pub struct ScaleInBody {
 impl ScaleInBody {
     pub const MEMBERS: &[&str] = &["agent_info", "ip", "port", "force_kill", "planHash"];
 }
+
+/// `DELETE /api/v1/zone/{zone_name}`. It may be absent, as in OBShell.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+pub struct DeleteZoneBody {
+    /// Of the plan that was shown: exactly that is done, or nothing.
+    #[serde(default, rename = "planHash")]
+    pub plan_hash: Option<String>,
+}
+
+impl DeleteZoneBody {
+    pub const MEMBERS: &[&str] = &["planHash"];
+}
