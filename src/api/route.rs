@@ -87,7 +87,7 @@ routes! {
     POST "/rpc/v1/peer/hello" Open => rpc::hello;
     POST "/rpc/v1/peer" Peer => rpc::message;
     POST "/rpc/v1/agent" Protected => rpc::admit;
-    POST "/rpc/v1/ob/scale_out" Protected => rpc::invite;
+    POST "/rpc/v1/ob/scale_out" BeAdded => rpc::invite;
 }
 
 /// The class of the row that matched; what matches none is protected.

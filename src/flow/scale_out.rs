@@ -342,6 +342,8 @@ async fn check(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let given =
         surely(ports.limits.silence, || ports.peers.give_root_password(target, Handed(password.clone())));
     ctx.waiting(given).await?;
+    let is = if is_new_zone { "does not exist yet" } else { "exists" };
+    ctx.info(&format!("zone {zone} {is}; {target} knows the root password"));
     Outcome::done()
 }
 

@@ -38,6 +38,9 @@ pub enum RouteClass {
     Protected,
     /// `POST /api/v1/agent/password`: a rule of its own (`security.md` §3.4.4).
     SetPassword,
+    /// `POST /rpc/v1/ob/scale_out`: who is being added answers whoever could add it a second time, when the first answer was
+    /// lost. It answers nobody but that one, by its key.
+    BeAdded,
     /// Messages of other agents, known by their keys; no password opens it.
     Peer,
 }
@@ -86,7 +89,8 @@ pub fn decide(facts: &Facts) -> Verdict {
         RouteClass::Open => Verdict::Accept,
         RouteClass::Peer => Verdict::Refuse,
         RouteClass::SetPassword => set_password(facts, header),
-        RouteClass::Protected => protected(facts, header),
+        RouteClass::BeAdded if facts.identity == Identity::ScalingOut => single(facts, header),
+        RouteClass::BeAdded | RouteClass::Protected => protected(facts, header),
     }
 }
 

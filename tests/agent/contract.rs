@@ -368,7 +368,7 @@ async fn protected_routes_want_a_header_and_open_ones_none() {
             }
             RouteClass::Open if route.path.starts_with("/rpc/") => assert_eq!(answer.status, 401, "{what}"),
             RouteClass::Open => assert_eq!(answer.status, 200, "{what}"),
-            RouteClass::Protected | RouteClass::SetPassword => {
+            RouteClass::Protected | RouteClass::BeAdded | RouteClass::SetPassword => {
                 assert_eq!(
                     (answer.status, answer.code().as_str()),
                     (400, "Request.Header.NotFound"),

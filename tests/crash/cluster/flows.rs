@@ -43,10 +43,10 @@ impl Victim {
 }
 
 impl Flow {
-    /// The points at which it is tried. A trial of an init or a scale-out is long: every third of its commits must do; what is
-    /// done to the world is tried each time.
+    /// The points at which it is tried. A trial of an init is long: every third of its commits must do; what is done to the
+    /// world is tried each time.
     pub(super) fn chosen(self, kills: Vec<Kill>) -> Vec<Kill> {
-        if !matches!(self, Self::Init | Self::ScaleOut) {
+        if self != Self::Init {
             return kills;
         }
         let (mut chosen, mut commits) = (Vec::new(), 0);
