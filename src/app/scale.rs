@@ -86,6 +86,10 @@ impl App {
         caller: &Caller,
         request: Request,
     ) -> Result<Option<Snapshot>> {
+        // Who was removed by it is no member any more.
+        if let Some(made) = self.made_before(&request).await? {
+            return Ok(Some(made));
+        }
         let Some(member) = self.leaving(wanted.target)? else { return Ok(None) };
         let made = self.make(caller, request, async || {
             let resolved = self.resolve_in(&wanted, &member, caller).await?;
@@ -113,6 +117,9 @@ impl App {
         caller: &Caller,
         request: Request,
     ) -> Result<Option<Snapshot>> {
+        if let Some(made) = self.made_before(&request).await? {
+            return Ok(Some(made));
+        }
         let Some(view) = self.view_with(zone).await? else { return Ok(None) };
         let made = self.make(caller, request, async || {
             let resolved = self.resolve_zone(zone, &view, caller).await?;

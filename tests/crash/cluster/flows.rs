@@ -15,6 +15,8 @@ pub(super) enum Flow {
     Init,
     /// Of the last host, into a zone of its own.
     ScaleOut,
+    /// Of that host.
+    ScaleIn,
 }
 
 /// Who dies.
@@ -70,6 +72,11 @@ impl Flow {
                 ("/api/v1/ob/stop", json!({ "scope": scope, "terminate": true }))
             }
             Self::Init => ("/api/v1/ob/init", json!({})),
+            Self::ScaleIn => {
+                let home = &cluster.homes[OTHER];
+                let body = json!({ "agent_info": { "ip": home.ip, "port": home.port } });
+                ("/api/v1/ob/scale_in", body)
+            }
             Self::ScaleOut => {
                 let home = &cluster.homes[OTHER];
                 let body = json!({
@@ -96,11 +103,13 @@ impl Flow {
                 let body = json!({ "scope": { "type": "SERVER", "target": [cluster.address(OTHER)] } });
                 cluster.done(COORDINATOR, "/api/v1/ob/start", body).await;
             }
-            Self::ScaleOut if cluster.running() == [true; HOSTS] => {
+            Self::ScaleOut => {
                 let target = format!("/api/v1/zone/{}", zone(OTHER));
                 let door = cluster.door(COORDINATOR);
-                let made = door.send("DELETE", &target, None).await.data();
-                door.finished(made["id"].as_str().unwrap()).await.expect_succeeded();
+                let answer = door.send("DELETE", &target, None).await;
+                if answer.status != 204 {
+                    door.finished(answer.data()["id"].as_str().unwrap()).await.expect_succeeded();
+                }
                 // A new host is empty.
                 for left in ["store", "etc", "etc2", "etc3", "run/observer.pid"] {
                     let left = cluster.homes[OTHER].path.join(left);
@@ -111,7 +120,13 @@ impl Flow {
                     });
                 }
             }
-            Self::Init | Self::ScaleOut => {}
+            Self::ScaleIn if cluster.running() == [true; HOSTS] => {}
+            Self::ScaleIn => {
+                Box::pin(Self::ScaleOut.prepare(cluster)).await;
+                let (target, body) = Self::ScaleOut.request(cluster);
+                cluster.done(COORDINATOR, target, body).await;
+            }
+            Self::Init => {}
         }
     }
 
@@ -119,7 +134,7 @@ impl Flow {
     pub(super) async fn until_ready(self, cluster: &Cluster) {
         let wanted = match self {
             Self::Start | Self::Init => return,
-            Self::Stop | Self::StopOther | Self::ScaleOut => "SERVING",
+            Self::Stop | Self::StopOther | Self::ScaleOut | Self::ScaleIn => "SERVING",
         };
         let hosts = if self == Self::ScaleOut { OTHER } else { HOSTS };
         for host in 0..hosts {
@@ -128,12 +143,17 @@ impl Flow {
         }
     }
 
+    /// How many hosts are members at its end.
+    pub(super) fn members(self) -> usize {
+        if self == Self::ScaleIn { OTHER } else { HOSTS }
+    }
+
     /// Which servers run at its end.
     pub(super) fn running(self) -> [bool; HOSTS] {
         match self {
             Self::Start | Self::Init | Self::ScaleOut => [true; HOSTS],
             Self::Stop => [false; HOSTS],
-            Self::StopOther => std::array::from_fn(|host| host != OTHER),
+            Self::StopOther | Self::ScaleIn => std::array::from_fn(|host| host != OTHER),
         }
     }
 
@@ -142,7 +162,7 @@ impl Flow {
         match self {
             Self::Start | Self::Init => 1,
             Self::ScaleOut => usize::from(host == OTHER),
-            Self::Stop | Self::StopOther => 0,
+            Self::Stop | Self::StopOther | Self::ScaleIn => 0,
         }
     }
 }

@@ -44,13 +44,13 @@ fn init_of_three_hosts_whose_coordinator_dies() {
 }
 
 #[test]
-fn scale_out_whose_coordinator_dies() {
-    run_matrix(&[Flow::ScaleOut], Victim::Coordinator);
+fn scale_out_and_in_whose_coordinator_dies() {
+    run_matrix(&[Flow::ScaleOut, Flow::ScaleIn], Victim::Coordinator);
 }
 
 #[test]
-fn scale_out_whose_new_host_dies() {
-    run_matrix(&[Flow::ScaleOut], Victim::Newcomer);
+fn scale_out_and_in_whose_new_host_dies() {
+    run_matrix(&[Flow::ScaleOut, Flow::ScaleIn], Victim::Newcomer);
 }
 
 /// What is tried on one cluster one after the other.
