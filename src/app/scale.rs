@@ -1,6 +1,7 @@
 //! Scale-out, scale-in, the end of a zone: what is checked before anything happens, what it would do, and the task
 //! (`lifecycle.md` §6).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::cluster::{Act, ClusterView, MYSQL_PORT_DEFAULT, Members, RPC_PORT_DEF
 use crate::config::EngineKind;
 use crate::engine::{Snapshot, Template};
 use crate::error::{Code, Error, Result};
+use crate::flow::peers::Stranger;
 use crate::flow::ports::{Silent, SqlAct, SqlAnswer};
 use crate::flow::{newcomer, scale_in, scale_out, zones};
 use crate::model::{
@@ -48,9 +50,6 @@ struct Resolved {
 
 /// For the whole cluster to be asked something.
 const SQL_LIMIT: Duration = Duration::from_secs(5);
-
-/// Agents that are older do not know the messages of a scale-out.
-const OLDEST: &str = "4.2.4.1";
 
 impl App {
     /// # Errors
@@ -238,34 +237,10 @@ impl App {
         if let Err(error) = may(Act::BeAdded, target, other.identity) {
             return Some(error);
         }
-        let versions = format!("{target} has version {}, this agent {API_VERSION}", other.version);
-        match compare_dotted(&other.version, API_VERSION) {
-            std::cmp::Ordering::Greater => {
-                return Some(Error::new(
-                    Code::ScaleOutHigherVersion,
-                    format!("{versions}; upgrade this cluster first"),
-                ));
-            }
-            std::cmp::Ordering::Less => {
-                let why =
-                    if compare_dotted(&other.version, OLDEST).is_lt() { "too old for it" } else { "older" };
-                let text = format!("{versions}, which is {why}; install the same on both");
-                return Some(Error::new(Code::ScaleOutLowerVersion, text));
-            }
-            std::cmp::Ordering::Equal => {}
-        }
         let state = self.parts.ledger.state();
         let ours = self.info().ob_version.unwrap_or_default();
-        // An agent that has just begun does not know its executable yet; the task looks again before it makes anything.
-        let is_known = !other.ob_version.is_empty() && !ours.is_empty();
-        if other.engine != state.engine.name() || is_known && other.ob_version != ours {
-            let text = format!(
-                "{target} has {} {}, the cluster {} {ours}; servers of one cluster have one version",
-                other.engine,
-                other.ob_version,
-                state.engine.name()
-            );
-            return Some(Error::new(Code::ObVersionInconsistent, text));
+        if let Some(error) = unfit(target, &other, state.engine.name(), &ours) {
+            return Some(error);
         }
         ports.gate.invite(target, &wanted.password, invitation, true).await.err()
     }
@@ -488,6 +463,36 @@ impl App {
     }
 }
 
+/// Why an agent of these versions cannot be added; `ob_version` is the cluster's.
+fn unfit(target: AgentAddr, other: &Stranger, engine: &str, ob_version: &str) -> Option<Error> {
+    let versions = format!("{target} has version {}, this agent {API_VERSION}", other.version);
+    match compare_dotted(&other.version, API_VERSION) {
+        Ordering::Greater => {
+            let text = format!("{versions}; upgrade this cluster first");
+            return Some(Error::new(Code::ScaleOutHigherVersion, text));
+        }
+        Ordering::Less => {
+            let text = format!("{versions}; install the same on both");
+            return Some(Error::new(Code::ScaleOutLowerVersion, text));
+        }
+        Ordering::Equal if other.version != API_VERSION => {
+            let text = format!("{versions}; install the same release on both");
+            return Some(Error::new(Code::VersionInconsistent, text));
+        }
+        Ordering::Equal => {}
+    }
+    // An agent that has just begun does not know its executable yet; the task looks again before it makes anything.
+    let is_known = !other.ob_version.is_empty() && !ob_version.is_empty();
+    if other.engine != engine || is_known && other.ob_version != ob_version {
+        let text = format!(
+            "{target} has {} {}, the cluster {engine} {ob_version}; servers of one cluster have one version",
+            other.engine, other.ob_version
+        );
+        return Some(Error::new(Code::ObVersionInconsistent, text));
+    }
+    None
+}
+
 /// As it is when it stays.
 fn as_member(member: &Member) -> Member {
     Member { identity: Identity::ClusterAgent, ..member.clone() }
@@ -505,4 +510,31 @@ fn no_database() -> Error {
         Code::DatabaseUseless,
         "no server of the cluster answers, and this needs SQL; start the cluster first",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_another_version_is_not_added() {
+        let target = AgentAddr::new([10, 0, 0, 4].into(), 2886);
+        let code = |version: &str, engine: &str, ob_version: &str| {
+            let other = Stranger {
+                identity: Identity::Single,
+                version: version.to_owned(),
+                ob_version: ob_version.to_owned(),
+                engine: engine.to_owned(),
+            };
+            unfit(target, &other, "observer", "4.3.5.1").map(|error| error.code)
+        };
+        assert_eq!(code(API_VERSION, "observer", "4.3.5.1"), None);
+        assert_eq!(code(API_VERSION, "observer", ""), None, "the task looks again");
+        assert_eq!(code("4.10.0.0-1", "observer", "4.3.5.1"), Some(Code::ScaleOutHigherVersion));
+        assert_eq!(code("4.2.4.1-1", "observer", "4.3.5.1"), Some(Code::ScaleOutLowerVersion));
+        assert_eq!(code("", "observer", "4.3.5.1"), Some(Code::ScaleOutLowerVersion));
+        assert_eq!(code("4.5.0.0-1", "observer", "4.3.5.1"), Some(Code::VersionInconsistent));
+        assert_eq!(code(API_VERSION, "observer", "4.3.5.2"), Some(Code::ObVersionInconsistent));
+        assert_eq!(code(API_VERSION, "seekdb", "4.3.5.1"), Some(Code::ObVersionInconsistent));
+    }
 }

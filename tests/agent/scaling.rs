@@ -259,6 +259,12 @@ async fn another_version_of_the_database_is_not_added() {
 #[tokio::test]
 async fn plans_of_scaling_tell_what_would_happen() {
     let cluster = three_of(4).await;
+    cluster.door(3).post("/api/v1/agent/password", json!({ "password": "Host-4" })).await.data();
+    let out = |cluster: &Cluster, host: usize, zone: &str| {
+        let mut body = out(cluster, host, zone);
+        body["targetAgentPassword"] = "Host-4".into();
+        body
+    };
     let target = format!("{OUT}?plan=true");
     let plan = cluster.door(0).post(&target, out(&cluster, 3, "zone4")).await.data();
     assert_eq!(plan["name"], "Cluster scale out");
@@ -513,6 +519,28 @@ async fn a_scale_in_is_cancelled_and_the_server_stays() {
     cluster.set(3, &json!({}));
     cluster.done(1, IN, leave(&cluster, 3, false)).await;
     assert_eq!(identity(&cluster, 3).await, "SINGLE");
+}
+
+/// `forcePassDag`: whoever names the scale-in gets the agent at once; the scale-in ends, and the server stays.
+#[tokio::test]
+async fn a_scale_in_is_pushed_aside_by_its_id() {
+    let cluster = three_of(4).await;
+    cluster.set(3, &json!({ "faults": { "delete_never": true } }));
+    cluster.done(0, OUT, out(&cluster, 3, "zone1")).await;
+    let made = cluster.door(0).post(IN, leave(&cluster, 3, false)).await.data();
+    let id = made["id"].as_str().unwrap();
+    cluster.door(0).until(id, |dag| dag.to_string().contains("to take everything off")).await;
+    let scope = json!({ "type": "SERVER", "target": [cluster.address(3)] });
+    let stop = json!({ "scope": scope, "terminate": true, "forcePassDag": [id] });
+    cluster.done(1, "/api/v1/ob/stop", stop).await;
+    assert_eq!(cluster.running(), [true, true, true, false]);
+    let ended = cluster.door(0).until(id, |dag| dag["state"] == "FAILED").await.data();
+    assert_eq!(cluster.statements("CANCEL DELETE SERVER"), 1, "{}", told(&ended));
+    rolled_back(&cluster, id).await;
+    cluster.start_all(2).await;
+    assert_eq!(cluster.running(), [true; 4]);
+    assert!(known(&cluster, 0).await.contains(&format!("{} CLUSTER AGENT", cluster.homes[3].ip)));
+    cluster.assert_free().await;
 }
 
 /// The coordinator of a scale-in dies and comes back; the agent that leaves likewise.
