@@ -117,8 +117,13 @@ codes! {
     ForceStopRequired "OB.Cluster.ForceStopRequired" 400 NONE, "only force is possible while the database does not answer", "数据库不可用时须使用 force";
     StopModeRequired "OB.Cluster.ForceStopOrTerminateRequired" 400 NONE, "force or terminate is required", "须指定 force 或 terminate";
     ReplicaInvalid "OB.Cluster.Tenant.Replica.Invalid" 400 NONE, "a log stream would lose its majority", "日志流将失去多数派";
+    MultiPaxosNotAlive "OB.Cluster.MultiPaxosNotAlive" 400 NONE, "a log stream would lose its majority without this server", "移除该节点后日志流将失去多数派";
+    ScaleOutHigherVersion "OB.Cluster.ScaleOutHigherVersion" 400 NONE, "the new agent is too new", "新代理版本过高";
+    ScaleOutLowerVersion "OB.Cluster.ScaleOutLowerVersion" 400 NONE, "the new agent is too old", "新代理版本过低";
+    ServerDeleteSelf "OB.Server.DeleteSelf" 400 NONE, "an agent does not remove its own server", "代理不能移除自身节点";
+    ServerNotExist "OB.Server.NotExist" 400 NONE, "no such server in the cluster", "集群中不存在该节点";
+    ServerNotDeleting "OB.Server.NotDeleting" 500 NONE, "the server is not being deleted any more", "节点不处于删除状态";
     StoppedInMultiZone "OB.Server.StoppedInMultiZone" 400 NONE, "servers of several zones would be stopped", "不能同时停止多个 Zone 中的节点";
-    ServerNotExist "OB.Server.NotExist" 400 NONE, "no such server", "节点不存在";
     ParameterScope "OB.Parameter.Scope.Invalid" 400 NONE, "unknown scope of a parameter", "参数作用域不合法";
     SharedStorageNotSupported "SharedStorage.NotSupported" 400 NONE, "the cluster has no shared storage", "集群未使用共享存储";
     RsListInvalid "OB.Parameter.RsList.Invalid" 400 NONE, "the list of root servers does not fit", "rootservice_list 不合法";
@@ -127,6 +132,9 @@ codes! {
     ProcessNotExist "OB.Server.Process.NotExist" 500 NONE, "the database process is gone", "数据库进程不存在";
     ProcessCheckFailed "OB.Server.Process.CheckFailed" 500 NONE, "the database process cannot be examined", "无法检查数据库进程";
     ZoneNotExist "OB.Zone.NotExist" 400 NONE, "no such zone", "Zone 不存在";
+    ZoneNotEmpty "OB.Zone.NotEmpty" 400 NONE, "the zone has units of tenants", "Zone 中仍有资源单元";
+    ZoneDeleteSelf "OB.Zone.DeleteSelf" 400 NONE, "an agent does not delete its own zone", "代理不能删除自身所在的 Zone";
+    AsyncTimeout "OB.Cluster.AsyncOperationTimeout" 500 NONE, "the database did not finish it in time", "数据库异步操作超时";
     MinorFreezeTimeout "OB.Cluster.MinorFreezeTimeout" 500 NONE, "the checkpoint did not advance in time", "转储超时";
     BinaryVersion "OB.Binary.Version.Unexpected" 500 NONE, "the engine's version text was not understood", "无法识别数据库二进制版本";
     PreflightFailed "OB.Server.Preflight.Failed" 500 NONE, "the server would not start", "启动前检查未通过";

@@ -26,9 +26,9 @@ use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
 use crate::secure::{BodyKey, RouteClass, body_refusal};
 use crate::wire::{
-    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, InitBody, JoinBody, LogoutBody, ObserverConfigBody,
-    OperatorBody, PasswordBody, RootPwdBody, RotateBody, SetParametersBody, StartBody, StopBody,
-    StorageKeyBody, UpgradeBody, ZoneStopBody, parse,
+    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, DeleteZoneBody, InitBody, InviteBody, JoinBody,
+    LogoutBody, ObserverConfigBody, OperatorBody, PasswordBody, RootPwdBody, RotateBody, ScaleInBody,
+    ScaleOutBody, SetParametersBody, StartBody, StopBody, StorageKeyBody, UpgradeBody, ZoneStopBody, parse,
 };
 
 /// A body as a route wants it.
@@ -91,10 +91,17 @@ impl Body for Ask {
     }
 }
 
+impl Body for InviteBody {
+    fn read(bytes: &[u8]) -> std::result::Result<Self, BodyError> {
+        serde_json::from_slice(bytes).map_err(|e| BodyError(format!("no message of an agent: {e}")))
+    }
+}
+
 bodies!(
     AdmitBody,
     AgentInfo,
     ClusterConfigBody,
+    DeleteZoneBody,
     InitBody,
     JoinBody,
     LogoutBody,
@@ -103,6 +110,8 @@ bodies!(
     PasswordBody,
     RootPwdBody,
     RotateBody,
+    ScaleInBody,
+    ScaleOutBody,
     SetParametersBody,
     StartBody,
     StopBody,

@@ -30,6 +30,7 @@ mod reading;
 mod reply;
 mod route;
 mod rpc;
+mod scale;
 mod sealed;
 mod serve;
 mod session;

@@ -68,13 +68,13 @@ pub(super) async fn init(call: Call<InitBody>) -> Outcome<DagDetail> {
 }
 
 /// A task, or what it would be.
-type Answered = Either<Outcome<DagDetail>, Outcome<Plan>>;
+pub(super) type TaskOrPlan = Either<Outcome<DagDetail>, Outcome<Plan>>;
 
 /// Start servers
 #[utoipa::path(post, path = "/api/v1/ob/start", tag = "cluster", request_body = StartBody,
     params(("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
     responses((status = 200, description = "The task `Start OB`; with `plan=true` a `Plan` instead", body = Envelope<wire::TaskOrPlan>)))]
-pub(super) async fn start(call: Call<StartBody>) -> Answered {
+pub(super) async fn start(call: Call<StartBody>) -> TaskOrPlan {
     let body = &call.body;
     let wanted = wanted(body.scope.parse(), body.force_pass_dag.clone(), Wish::Start, body.plan_hash.clone());
     operate(call, wanted).await
@@ -84,7 +84,7 @@ pub(super) async fn start(call: Call<StartBody>) -> Answered {
 #[utoipa::path(post, path = "/api/v1/ob/stop", tag = "cluster", request_body = StopBody,
     params(("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
     responses((status = 200, description = "The task `Stop OB`; with `plan=true` a `Plan` instead", body = Envelope<wire::TaskOrPlan>)))]
-pub(super) async fn stop(call: Call<StopBody>) -> Answered {
+pub(super) async fn stop(call: Call<StopBody>) -> TaskOrPlan {
     let body = &call.body;
     let mode = StopMode { is_forced: body.force, terminates: body.terminate };
     let wanted =
@@ -96,7 +96,7 @@ pub(super) async fn stop(call: Call<StopBody>) -> Answered {
 #[utoipa::path(post, path = "/api/v1/ob/zone/{zone_name}/stop", tag = "cluster", request_body = ZoneStopBody,
     params(("zone_name" = String, Path, description = "The zone"), ("plan" = Option<bool>, Query, description = "Answer what it would do, and change nothing")),
     responses((status = 200, description = "The task `Stop OB`; with `plan=true` a `Plan` instead", body = Envelope<wire::TaskOrPlan>)))]
-pub(super) async fn stop_zone(call: Call<ZoneStopBody>, zone: Path<String>) -> Answered {
+pub(super) async fn stop_zone(call: Call<ZoneStopBody>, zone: Path<String>) -> TaskOrPlan {
     let wanted = zone_stop(&call.body, &zone);
     operate(call, wanted).await
 }
@@ -127,7 +127,7 @@ fn wanted(
     Ok(OperateRequest { scope: scope?, force: force.ids()?, wish, plan_hash })
 }
 
-async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> Answered {
+async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> TaskOrPlan {
     let (request, caller, app) = (call.request(), &call.caller, &call.app);
     match call.wants_plan() {
         Ok(true) => Either::Right(Outcome::data(match wanted {
@@ -145,7 +145,7 @@ async fn operate<B>(call: Call<B>, wanted: Result<OperateRequest>) -> Answered {
     }
 }
 
-fn render_plan(plan: crate::app::Plan) -> Plan {
+pub(super) fn render_plan(plan: crate::app::Plan) -> Plan {
     let crate::app::Plan { name, scope, servers, stages, streams, consequences, obstacles, no_return, hash } =
         plan;
     let servers = servers.into_iter().map(|s| PlanServer {

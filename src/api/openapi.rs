@@ -7,7 +7,7 @@ use utoipa::openapi::{Components, OpenApi as Spec, Ref, RefOr, Response, content
 use utoipa::{Modify, OpenApi};
 
 use super::route::{ROUTES, Route};
-use super::{agent, audit, events, info, keys, login, ob, parameters, public, reading, task, upgrade};
+use super::{agent, audit, events, info, keys, login, ob, parameters, public, reading, scale, task, upgrade};
 use crate::secure::{AGENT_HEADER, DATABASE_HEADER, RouteClass};
 use crate::wire::{Envelope, Plan};
 
@@ -46,6 +46,7 @@ use crate::wire::{Envelope, Plan};
         reading::validate_key, reading::save_key, upgrade::check_agent, upgrade::agent, upgrade::check_database,
         upgrade::database, upgrade::upload, upgrade::upload_plain, upgrade::packages, upgrade::delete_package,
         upgrade::backup_parameters, upgrade::restore_parameters, upgrade::check_environment,
+        scale::scale_out, scale::scale_in, scale::scale_in_by_delete, scale::delete_zone,
         events::events, task::dags_ob, task::dags_agent, task::unfinished, task::unfinished_ob, task::unfinished_agent,
         task::main_dags, task::maintain_ob, task::maintain_agent, task::maintain_agents, task::dag, task::operate_dag,
         task::node, task::operate_node, task::sub_task, task::sub_task_logs, task::blocked

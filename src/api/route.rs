@@ -6,7 +6,9 @@ use actix_web::http::Method;
 use actix_web::web::{ServiceConfig, method};
 use actix_web::{HttpRequest, web};
 
-use super::{agent, audit, events, info, keys, login, ob, parameters, public, reading, rpc, task, upgrade};
+use super::{
+    agent, audit, events, info, keys, login, ob, parameters, public, reading, rpc, scale, task, upgrade,
+};
 use crate::secure::RouteClass;
 
 /// A row, without its handler.
@@ -62,6 +64,10 @@ routes! {
     POST "/api/v1/ob/stop" Protected => ob::stop;
     POST "/api/v1/ob/zone/{zone_name}/stop" Protected => ob::stop_zone;
     POST "/api/v1/ob/zone/{zone_name}/stop/check" Protected => ob::check_zone_stop;
+    POST "/api/v1/ob/scale_out" Protected => scale::scale_out;
+    POST "/api/v1/ob/scale_in" Protected => scale::scale_in;
+    DELETE "/api/v1/observer" Protected => scale::scale_in_by_delete;
+    DELETE "/api/v1/zone/{zone_name}" Protected => scale::delete_zone;
     GET "/api/v1/ob/info" Protected => info::ob_info;
     GET "/api/v1/obcluster/info" Protected => info::cluster_info;
     GET "/api/v1/obcluster/topology/info" Protected => info::topology;
@@ -112,6 +118,7 @@ routes! {
     POST "/rpc/v1/peer/hello" Open => rpc::hello;
     POST "/rpc/v1/peer" Peer => rpc::message;
     POST "/rpc/v1/agent" Protected => rpc::admit;
+    POST "/rpc/v1/ob/scale_out" BeAdded => rpc::invite;
 }
 
 /// The class of the row that matched; what matches none is protected.

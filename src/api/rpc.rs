@@ -9,9 +9,10 @@ use super::reply::{Outcome, failure};
 use crate::cluster::Members;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
+use crate::model::Member;
 use crate::peer::PeerAnswer;
 use crate::secure::{Hello, HelloAnswer, refusal};
-use crate::wire::AdmitBody;
+use crate::wire::{AdmitBody, InviteBody};
 
 /// The first half of an exchange of keys. Strangers get the one refusal.
 pub(super) async fn hello(call: OpenBody, request: HttpRequest) -> Outcome<HelloAnswer> {
@@ -55,4 +56,11 @@ pub(super) async fn admit(call: Call<AdmitBody>) -> Outcome<Members> {
     let (request_caller, app) = (call.caller.clone(), call.app.clone());
     let AdmitBody { member, is_trial } = call.body;
     Outcome::data(app.admit(member, is_trial, &request_caller).await)
+}
+
+/// A member of a cluster adds us.
+pub(super) async fn invite(call: Call<InviteBody>) -> Outcome<Member> {
+    let (request_caller, app) = (call.caller.clone(), call.app.clone());
+    let InviteBody { invitation, is_trial } = call.body;
+    Outcome::data(app.be_added(invitation, is_trial, &request_caller).await)
 }

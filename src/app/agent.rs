@@ -9,7 +9,7 @@ use crate::config::EngineKind;
 use crate::engine::Snapshot;
 use crate::engine::port::Holder;
 use crate::error::{Code, Error, Result};
-use crate::flow::member;
+use crate::flow::{member, newcomer};
 use crate::model::{API_VERSION, AgentAddr, Identity, Member, Password, Timestamp, ZoneName};
 use std::sync::Arc;
 
@@ -179,7 +179,7 @@ impl App {
         Ok(self.parts.ledger.state().members.clone())
     }
 
-    async fn check_free(&self) -> Result<()> {
+    pub(super) async fn check_free(&self) -> Result<()> {
         match self.parts.archive.holder().await? {
             Some(holder) => Err(self.parts.participant.held(&holder).await),
             None => Ok(()),
@@ -201,8 +201,12 @@ impl App {
         if state.identity == Identity::Single && target == self.own() {
             return Ok(None);
         }
-        may(Act::Leave, self.own(), state.identity)?;
         let actor = caller.actor.clone();
+        if state.identity == Identity::ScalingOut && target == self.own() {
+            let template = newcomer::abandon_template(self.own(), &newcomer::Abandon { actor });
+            return self.make(caller, request, async || Ok(template)).await.map(Some);
+        }
+        may(Act::Leave, self.own(), state.identity)?;
         let is_own = target == self.own();
         let params = |agents| member::Remove { agents, actor: actor.clone() };
         let template = match (state.identity, is_own) {

@@ -123,7 +123,7 @@ impl App {
     }
 }
 
-fn config_error(error: ConfigError) -> Error {
+pub(super) fn config_error(error: ConfigError) -> Error {
     let code = match error {
         ConfigError::Port { .. } => Code::InvalidPort,
         ConfigError::Empty | ConfigError::Denied(_) | ConfigError::Twice { .. } | ConfigError::Name(_) => {

@@ -132,6 +132,14 @@ impl App {
         self.parts.archive.audit(after, limit).await
     }
 
+    /// The task that the same key has made.
+    pub(super) async fn made_before(&self, request: &Request) -> Result<Option<Snapshot>> {
+        match &request.key {
+            Some(key) => Ok(self.parts.archive.made_by(key).await?),
+            None => Ok(None),
+        }
+    }
+
     /// Makes a task, or finds the one that the same key has made. That comes before every check: what the first request has
     /// changed, or the lock it holds, may be what a check would refuse now.
     pub(super) async fn make(
@@ -140,9 +148,7 @@ impl App {
         request: Request,
         template: impl AsyncFnOnce() -> Result<Template>,
     ) -> Result<Snapshot> {
-        if let Some(key) = &request.key
-            && let Some(made) = self.parts.archive.made_by(key).await?
-        {
+        if let Some(made) = self.made_before(&request).await? {
             return Ok(made);
         }
         let template = template().await?;

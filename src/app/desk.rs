@@ -52,6 +52,13 @@ impl App {
             }
             Ask::Leave { actor } => self.let_go(from, actor).await.map(|()| Value::Null),
             Ask::CheckPassword { credential } => Ok(json!(self.knows(credential).await)),
+            Ask::Welcome { member } => {
+                let change = Change::MemberKnown((**member).clone());
+                self.told_of_a_member(from, change).await.map(|()| Value::Null)
+            }
+            Ask::Farewell { agent } => {
+                self.told_of_a_member(from, Change::MemberLeft(*agent)).await.map(|()| Value::Null)
+            }
             Ask::Prepare(_)
             | Ask::Go { .. }
             | Ask::Watch { .. }
@@ -66,13 +73,16 @@ impl App {
         let state = self.parts.ledger.state();
         let is_from_master = state.members.is_master(from) || from == self.own();
         let wanted: &[Identity] = match request.operation {
-            Operation::Start | Operation::Stop { .. } | Operation::Stand => &[Identity::ClusterAgent],
-            Operation::Adopt { .. } => &[Identity::Follower, Identity::ClusterAgent],
-            Operation::Leave => &[Identity::Follower, Identity::Single],
+            Operation::Start | Operation::Stop { .. } | Operation::Stand | Operation::Retire { .. } => {
+                &[Identity::ClusterAgent]
+            }
+            Operation::Adopt { .. } => &[Identity::Follower, Identity::ScalingOut, Identity::ClusterAgent],
+            Operation::Leave => &[Identity::Follower, Identity::ScalingOut, Identity::Single],
+            Operation::Unadopt { .. } => &[Identity::ScalingOut, Identity::ClusterAgent],
             Operation::Deploy { .. }
             | Operation::Undeploy
             | Operation::StartFirst { .. }
-            | Operation::UndoStart => &[Identity::Follower],
+            | Operation::UndoStart => &[Identity::Follower, Identity::ScalingOut],
         };
         if !wanted.contains(&state.identity) {
             let wanted: Vec<_> = wanted.iter().map(|identity| identity.text()).collect();
@@ -121,10 +131,22 @@ impl App {
         })
     }
 
-    /// Before init the root password is the master's alone.
+    /// Members of a running cluster come and go by its operations; of ourselves we are told by an operation of our own.
+    async fn told_of_a_member(&self, from: AgentAddr, change: Change) -> Result<()> {
+        may(Act::Operate, self.own(), self.identity())?;
+        let is_ours = matches!(&change, Change::MemberKnown(member) if member.agent == self.own())
+            || matches!(&change, Change::MemberLeft(agent) if *agent == self.own());
+        if is_ours {
+            let text = format!("{from} may not say of {} whether it is a member", self.own());
+            return Err(Error::new(Code::IllegalArgument, text));
+        }
+        self.parts.ledger.change(change, &format!("agent {from}")).await
+    }
+
+    /// Before init the root password is the master's alone; who is being added is told it by who adds it.
     fn may_hand_over(&self, from: AgentAddr) -> Result<()> {
         let state = self.parts.ledger.state();
-        let is_allowed = state.identity == Identity::ClusterAgent
+        let is_allowed = matches!(state.identity, Identity::ClusterAgent | Identity::ScalingOut)
             || state.identity == Identity::Follower && state.members.is_master(from);
         if is_allowed {
             return Ok(());

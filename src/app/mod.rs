@@ -22,6 +22,7 @@ mod outlook;
 mod plan;
 pub mod policy;
 mod reading;
+mod scale;
 mod task;
 
 #[cfg(test)]
@@ -36,4 +37,5 @@ pub use ob::{OperateRequest, Operated, StopMode, Wish, ZoneStop};
 pub use outlook::{Outlook, Remembered, Seen};
 pub use plan::{Plan, PlannedServer, Shown};
 pub use reading::Instance;
+pub use scale::{ScaleInRequest, ScaleOutRequest};
 pub use task::{DagList, Watch};

@@ -320,7 +320,12 @@ impl App {
 
     /// Locks that are held and not named in `forcePassDag` are told before anything is made, with every id that would unlock
     /// them. (Whoever takes one between this look and the PREPARE is told in the task.)
-    async fn held(&self, outlook: &Outlook, agents: &[AgentAddr], force: &[String]) -> Option<Error> {
+    pub(super) async fn held(
+        &self,
+        outlook: &Outlook,
+        agents: &[AgentAddr],
+        force: &[String],
+    ) -> Option<Error> {
         let is_named = |id: &str| force.iter().any(|named| named == id);
         let held: Vec<_> = outlook
             .agents

@@ -138,7 +138,7 @@ impl App {
         kept(&self.parts.remembered.view, self.read_view()).await
     }
 
-    async fn view_now(&self) -> Option<Arc<ClusterView>> {
+    pub(super) async fn view_now(&self) -> Option<Arc<ClusterView>> {
         if self.parts.ports.engine == EngineKind::Seekdb {
             return None;
         }

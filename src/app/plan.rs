@@ -26,7 +26,7 @@ const PREFLIGHT_LIMIT: Duration = Duration::from_secs(5);
 const PLANS_KEPT: usize = 64;
 
 /// See the module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
     pub name: String,
     pub scope: String,
@@ -76,7 +76,23 @@ impl Shown {
     }
 }
 
+impl Plan {
+    /// With its name, which is a digest of all of it.
+    ///
+    /// # Errors
+    /// Never for what is made of texts.
+    pub(super) fn named(self) -> Result<Self> {
+        let text = serde_json::to_string(&self)
+            .map_err(|e| Error::unexpected("a plan cannot be written").with_source(e))?;
+        Ok(Self { hash: sha256_hex(&text), ..self })
+    }
+}
+
 impl App {
+    pub(super) fn remember(&self, plan: &Plan) {
+        self.parts.shown.keep(plan);
+    }
+
     /// # Errors
     /// What is wrong with the request itself; what stands in its way is part of the plan.
     pub async fn plan(&self, wanted: &OperateRequest, caller: &Caller) -> Result<Plan> {
@@ -201,7 +217,7 @@ impl App {
 }
 
 /// A pid says nothing about what would be done.
-fn without_pid(seen: &Seen) -> String {
+pub(super) fn without_pid(seen: &Seen) -> String {
     let words = seen.in_words();
     match words.split_once(", process ") {
         Some((state, rest)) => {

@@ -7,6 +7,8 @@ use camino::Utf8PathBuf;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use super::exit;
+use super::security::SecurityCommand;
+use super::store::StoreCommand;
 use crate::config::EngineKind;
 
 /// Operates an OceanBase server on this host, and keeps every step.
@@ -206,6 +208,12 @@ pub enum ClusterCommand {
     Start(StartArgs),
     /// Stop servers
     Stop(StopArgs),
+    /// Add a new host's server to a running cluster; shows its plan and asks
+    ScaleOut(ScaleOutArgs),
+    /// Take a server, or a zone with all of its servers, out of a running cluster; shows its plan and asks
+    ScaleIn(ScaleInArgs),
+    /// Take a zone with all of its servers out of a running cluster; shows its plan and asks
+    DeleteZone(DeleteZoneArgs),
     /// Agents, servers, states
     Show(ShowArgs),
     /// Tell the agent the root password that was set elsewhere
@@ -386,6 +394,77 @@ pub struct StopArgs {
     pub wait: WaitArgs,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct ScaleOutArgs {
+    /// On the new host: any agent of the cluster. On an agent of the cluster: the new one
+    #[arg(long, short, value_name = "IP:PORT")]
+    pub server: String,
+    /// Zone of the new server; one that does not exist is made
+    #[arg(long, short)]
+    pub zone: String,
+    /// Password of root@sys, on the new host; seen by others in the process list, so rather --rootpassword-file, OBPILOT_ROOT_PASSWORD or the prompt
+    #[arg(long = "rootpassword", alias = "rp", alias = "root-password", value_name = "PASSWORD")]
+    pub root_password: Option<String>,
+    /// File with the password of root@sys, on the new host (first line)
+    #[arg(
+        long = "rootpassword-file",
+        alias = "rootpassword_file",
+        value_name = "FILE",
+        conflicts_with = "root_password"
+    )]
+    pub root_password_file: Option<Utf8PathBuf>,
+    /// File with the agent password of the new agent (first line); else OBPILOT_AGENT_PASSWORD, else none
+    #[arg(long = "agent-password-file", alias = "agent_password_file", value_name = "FILE")]
+    pub agent_password_file: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub options: ServerOptions,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+#[group(id = "leaving", required = true, multiple = false, args = ["server", "zone"])]
+pub struct ScaleInArgs {
+    /// Agent that leaves with its server
+    #[arg(long, short, value_name = "IP:PORT")]
+    pub server: Option<String>,
+    /// The same as delete-zone
+    #[arg(long, short)]
+    pub zone: Option<String>,
+    /// Kill the server at once instead of waiting until the database has moved what is there
+    #[arg(long, short, conflicts_with = "zone")]
+    pub force: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DeleteZoneArgs {
+    /// The zone that goes
+    #[arg(long, short)]
+    pub zone: String,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
 #[derive(Clone, Debug, Default, Args)]
 pub struct WaitArgs {
     /// Print the task's id and do not wait for its end
@@ -488,45 +567,6 @@ pub struct OperateArgs {
     pub yes: bool,
     #[command(flatten)]
     pub wait: WaitArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum SecurityCommand {
-    /// The audit trail of this agent: what was changed by whom, and who was refused
-    Audit(AuditArgs),
-    /// The ids of the agent's keys, to compare with what clients were shown
-    Show,
-    /// New keys for schemes v2 and v3
-    Rotate {
-        /// Do not ask
-        #[arg(long, short)]
-        yes: bool,
-    },
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct AuditArgs {
-    /// The newest so many, up to 1000
-    #[arg(long, default_value_t = 50, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub last: u32,
-    /// What came after this entry instead, oldest first
-    #[arg(long, value_name = "ENTRY")]
-    pub after: Option<u64>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum StoreCommand {
-    /// Copy the store beside itself; the agent may be running
-    Backup {
-        /// Backups to keep
-        #[arg(long, default_value_t = 3)]
-        keep: u32,
-    },
-    /// Verify that a store file is whole and holds together; the agent may be running
-    Check {
-        /// The file [default: the store of --home]
-        file: Option<Utf8PathBuf>,
-    },
 }
 
 #[derive(Debug, Subcommand)]

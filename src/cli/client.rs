@@ -11,7 +11,7 @@ use super::exit::{Ending, Exit};
 use super::sealing::{Cut, Incoming, Sealing};
 use super::{known, password};
 use crate::config::STATE_DIR;
-use crate::model::AgentAddr;
+use crate::model::{AgentAddr, Password};
 use crate::secure::Exchange;
 use crate::wire::{Envelope, Secret};
 
@@ -102,6 +102,28 @@ impl Client {
     async fn over_tcp(host: &str, global: &Global) -> Result<Self, Ending> {
         let (scheme, addr) = host.split_once("://").unwrap_or(("http", host));
         let addr: AgentAddr = addr.parse().map_err(|e| Ending::usage(format!("--host: {e}")))?;
+        Self::sealed(scheme, addr, global, || password::for_host(global, &addr.to_string())).await
+    }
+
+    /// An agent on another host, with the password of its cluster; it speaks what the one of `--host` would.
+    ///
+    /// # Errors
+    /// That it cannot be reached.
+    pub(super) async fn over_tcp_with(
+        host: AgentAddr,
+        global: &Global,
+        password: Password,
+    ) -> Result<Self, Ending> {
+        let is_https = global.ca.is_some() || global.client_cert.is_some();
+        Self::sealed(if is_https { "https" } else { "http" }, host, global, || Ok(password)).await
+    }
+
+    async fn sealed(
+        scheme: &str,
+        addr: AgentAddr,
+        global: &Global,
+        password: impl FnOnce() -> Result<Password, Ending>,
+    ) -> Result<Self, Ending> {
         let http = match scheme {
             "http" => builder().tls_certs_only([]).build().map_err(broken)?,
             "https" => over_tls(global)?,
@@ -112,8 +134,7 @@ impl Client {
         let secret: Secret = client.get("/api/v1/secret").await?;
         let key_id = secret.auth_schemes.as_ref().map(|schemes| schemes.v3.key_id.as_str());
         known::check(&client.place, key_id, global)?;
-        let password = password::for_host(global, &addr.to_string())?;
-        client.sealing = Some(Sealing::new(&client.place, &secret, password)?);
+        client.sealing = Some(Sealing::new(&client.place, &secret, password()?)?);
         Ok(client)
     }
 
@@ -140,7 +161,17 @@ impl Client {
         target: &str,
         body: &Value,
     ) -> Result<Option<T>, Ending> {
-        self.envelope(reqwest::Method::POST, target, Some(body), LIMIT).await.map(|envelope| envelope.data)
+        self.send_maybe(reqwest::Method::POST, target, Some(body)).await
+    }
+
+    /// A request that may find nothing to do.
+    pub(super) async fn send_maybe<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        target: &str,
+        body: Option<&Value>,
+    ) -> Result<Option<T>, Ending> {
+        self.envelope(method, target, body, LIMIT).await.map(|envelope| envelope.data)
     }
 
     /// A POST whose answer carries no data.

@@ -11,7 +11,7 @@ use super::args::{
 use super::client::Client;
 use super::exit::Ending;
 use super::follow::{Wanted, follow};
-use super::{parameter, password, render};
+use super::{parameter, password, render, scale};
 use crate::model::AgentAddr;
 use crate::wire::{BlockedView, DagDetail, Info, ObInfo, Plan, Status};
 
@@ -24,6 +24,9 @@ pub(super) async fn run(command: ClusterCommand, global: &Global) -> Result<(), 
         ClusterCommand::Init(args) => init(&client, global, args).await,
         ClusterCommand::Start(args) => start(&client, global, args).await,
         ClusterCommand::Stop(args) => stop(&client, global, args).await,
+        ClusterCommand::ScaleOut(args) => scale::scale_out(client, global, args).await,
+        ClusterCommand::ScaleIn(args) => scale::scale_in(client, global, args).await,
+        ClusterCommand::DeleteZone(args) => scale::delete_zone(client, global, args).await,
         ClusterCommand::Show(args) => show(&client, global, &args).await,
         ClusterCommand::Password(args) => give_password(&client, global, &args).await,
         ClusterCommand::Parameter(command) => parameter::run(&client, global, command).await,
@@ -165,7 +168,7 @@ async fn init(client: &Client, global: &Global, args: InitArgs) -> Result<(), En
 }
 
 /// `name=value` items and named flags as one map; a value may hold `=` and `,` (C29).
-fn server_options(options: &ServerOptions) -> Result<BTreeMap<String, String>, Ending> {
+pub(super) fn server_options(options: &ServerOptions) -> Result<BTreeMap<String, String>, Ending> {
     let mut map = BTreeMap::new();
     for item in &options.options {
         let (name, value) = item.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {

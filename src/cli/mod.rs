@@ -19,6 +19,7 @@ mod parameter;
 mod password;
 mod render;
 mod run;
+mod scale;
 mod sealing;
 mod security;
 mod store;

@@ -49,6 +49,19 @@ pub(super) fn of_master(file: Option<&Utf8Path>) -> Result<Password, Ending> {
     given(file, "OBPILOT_MASTER_PASSWORD")
 }
 
+/// The agent password of a host that is added to a cluster; most have none.
+pub(super) fn of_new_agent(file: Option<&Utf8Path>) -> Result<Password, Ending> {
+    given(file, "OBPILOT_AGENT_PASSWORD")
+}
+
+/// The root password of the cluster that a host is added to.
+pub(super) fn of_cluster(word: Option<&str>, file: Option<&Utf8Path>) -> Result<Password, Ending> {
+    match word {
+        Some(word) => Ok(Password::new(word)),
+        None => of_root(file),
+    }
+}
+
 /// The password that the user of obproxy is to have.
 pub(super) fn of_proxy_user(file: Option<&Utf8Path>) -> Result<Password, Ending> {
     given(file, "OBPILOT_PROXYRO_PASSWORD")

@@ -1,14 +1,39 @@
 //! `obpilot security …`: who was here, and the agent's keys.
 
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::args::{AuditArgs, Global, Output, SecurityCommand};
+use super::args::{Global, Output};
 use super::client::Client;
 use super::exit::Ending;
 use super::{password, render};
 use crate::wire::{AuditEntry, Contents, Keys};
 
 const KEYS: &str = "/api/v1/security/keys";
+
+#[derive(Debug, Subcommand)]
+pub enum SecurityCommand {
+    /// The audit trail of this agent: what was changed by whom, and who was refused
+    Audit(AuditArgs),
+    /// The ids of the agent's keys, to compare with what clients were shown
+    Show,
+    /// New keys for schemes v2 and v3
+    Rotate {
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct AuditArgs {
+    /// The newest so many, up to 1000
+    #[arg(long, default_value_t = 50, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub last: u32,
+    /// What came after this entry instead, oldest first
+    #[arg(long, value_name = "ENTRY")]
+    pub after: Option<u64>,
+}
 
 pub(super) async fn run(command: SecurityCommand, global: &Global) -> Result<(), Ending> {
     let client = Client::connect(global).await?;

@@ -1,14 +1,30 @@
 //! `obpilot store …`: on the file itself, because it has to work when nothing else does.
 
 use camino::{Utf8Path, Utf8PathBuf};
+use clap::Subcommand;
 use serde_json::json;
 
-use super::args::{Global, Output, StoreCommand};
+use super::args::{Global, Output};
 use super::client::home_of;
 use super::exit::{Ending, Exit};
 use super::render;
 use crate::config::STATE_DIR;
 use crate::store::{self, BackupReport};
+
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Copy the store beside itself; the agent may be running
+    Backup {
+        /// Backups to keep
+        #[arg(long, default_value_t = 3)]
+        keep: u32,
+    },
+    /// Verify that a store file is whole and holds together; the agent may be running
+    Check {
+        /// The file [default: the store of --home]
+        file: Option<Utf8PathBuf>,
+    },
+}
 
 pub(super) fn run(command: StoreCommand, global: &Global) -> Result<(), Ending> {
     match command {

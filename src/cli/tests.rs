@@ -41,6 +41,11 @@ fn flags_are_those_of_obshell_and_take_dashes_too() {
         "cluster start -z zone1,zone2 --plan",
         "cluster stop -f -a -y",
         "cluster stop --terminate --server 10.0.0.1:2886",
+        "cluster scale-out -s 10.0.0.1:2886 -z zone1 -p 2881 -P 2882 -d /d -r /r -o a=b --rp x",
+        "cluster scale-out --server 10.0.0.1 --zone zone1 --rootpassword-file /f --agent-password-file /f --plan",
+        "cluster scale-in -s 10.0.0.1:2886 -f -y",
+        "cluster scale-in -z zone1 --plan",
+        "cluster delete-zone -z zone1 -y",
         "cluster show -d",
         "cluster show --show_detail --output json",
         "cluster password --rootpassword-file /f",
@@ -51,6 +56,14 @@ fn flags_are_those_of_obshell_and_take_dashes_too() {
         "cluster parameter set a= -s 10.0.0.1:2882",
         "cluster parameter set a=b -t t1,t2",
         "cluster parameter set a=b --all-tenants",
+    ] {
+        parses(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    }
+}
+
+#[test]
+fn other_commands_are_those_of_obshell_where_it_has_them() {
+    for line in [
         "task list --unfinished --last 5",
         "task show 1",
         "task show --id 1 --show-detail",
@@ -77,6 +90,8 @@ fn flags_are_those_of_obshell_and_take_dashes_too() {
         "security audit",
         "security audit --last 5",
         "security audit --after 17 --output json",
+        "security show --host https://10.0.0.1:2886 --ca /c --client-cert /c",
+        "security rotate -y",
         "config check /c",
         "store backup --keep 2",
         "store check /f",
@@ -99,6 +114,10 @@ fn contradictions_are_refused_before_anything_is_asked() {
         "task retry",
         "task retry 1 --id 2",
         "cluster join",
+        "cluster scale-out -z zone1",
+        "cluster scale-in",
+        "cluster scale-in -s 10.0.0.1 -z zone1",
+        "cluster scale-in -z zone1 -f",
         "agent run --engine mysql",
         "agent run --ip nowhere",
         "cluster join -z z -l LOUD",

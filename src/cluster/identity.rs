@@ -18,28 +18,34 @@ pub enum Act {
     Init,
     /// Start or stop through the cluster.
     Operate,
+    /// Add servers to the cluster, or remove them.
+    Scale,
+    /// Be added to a cluster. The agent becomes SCALING OUT, and CLUSTER AGENT in the end.
+    BeAdded,
     /// Start or stop the own server without a cluster, through the Unix socket.
     OperateLocally,
 }
 
 impl Act {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Join,
         Self::Leave,
         Self::Admit,
         Self::Configure,
         Self::Init,
         Self::Operate,
+        Self::Scale,
+        Self::BeAdded,
         Self::OperateLocally,
     ];
 
     /// Identities that may, in the words of the refusal.
     fn wanted(self) -> &'static [Identity] {
         match self {
-            Self::Join => &[Identity::Single],
+            Self::Join | Self::BeAdded => &[Identity::Single],
             Self::Admit => &[Identity::Master],
             Self::Leave | Self::Configure | Self::Init => &[Identity::Master, Identity::Follower],
-            Self::Operate => &[Identity::ClusterAgent],
+            Self::Operate | Self::Scale => &[Identity::ClusterAgent],
             Self::OperateLocally => &[
                 Identity::Single,
                 Identity::Master,

@@ -112,8 +112,12 @@ fn secrets_after(secrets: &Secrets, change: &Change) -> Option<Secrets> {
         Change::ClusterConfigured { root_password: None, .. }
         | Change::BecameMaster { .. }
         | Change::BecameFollower { .. }
+        | Change::BecameScalingOut { .. }
         | Change::MemberKnown(_)
         | Change::MemberLeft(_)
+        | Change::MemberRetired(_)
+        | Change::GuestKnown(_)
+        | Change::GuestLeft(_)
         | Change::MembersKnown(_)
         | Change::BecameClusterAgent
         | Change::ObserverConfigured { .. }

@@ -20,6 +20,10 @@ pub struct AgentState {
     /// The agents of our cluster, ourselves included; empty while SINGLE.
     #[serde(default)]
     pub members: Members,
+    /// Agents that are not members yet, or not any more, and that we have to speak to: those that a scale-out of ours adds
+    /// (SCALING OUT), and those that were removed and do not know it yet (SCALING IN). Only their keys count.
+    #[serde(default)]
+    pub guests: Members,
     pub cluster: ClusterConfig,
     pub observer: ObserverConfig,
     pub server: Server,
@@ -87,6 +91,12 @@ pub enum Change {
         zone: ZoneName,
         members: Members,
     },
+    /// A member of a cluster adds us; the members are ourselves and that one.
+    BecameScalingOut {
+        zone: ZoneName,
+        members: Members,
+        config: BTreeMap<String, String>,
+    },
     /// The cluster is initialised; so are all of its members.
     BecameClusterAgent,
     BecameSingle,
@@ -94,6 +104,10 @@ pub enum Change {
     MemberKnown(Member),
     /// A member has left; what was configured for it, and for its zone if nobody else is in it, goes with it.
     MemberLeft(AgentAddr),
+    /// The same, and it has still to be told.
+    MemberRetired(AgentAddr),
+    GuestKnown(Member),
+    GuestLeft(AgentAddr),
     /// All members, as the cluster says.
     MembersKnown(Members),
     ClusterConfigured {
@@ -128,8 +142,13 @@ impl Change {
                 let master = members.master().map(|member| member.agent);
                 json!({ "became": Identity::Follower, "zone": zone, "master": master })
             }
+            Self::BecameScalingOut { zone, members, .. } => {
+                json!({ "became": Identity::ScalingOut, "zone": zone, "members": members.agents() })
+            }
             Self::MemberKnown(member) => json!({ "member": member.agent, "zone": member.zone }),
-            Self::MemberLeft(agent) => json!({ "member_left": agent }),
+            Self::MemberLeft(agent) | Self::MemberRetired(agent) => json!({ "member_left": agent }),
+            Self::GuestKnown(guest) => json!({ "guest": guest.agent, "identity": guest.identity }),
+            Self::GuestLeft(agent) => json!({ "guest_left": agent }),
             Self::MembersKnown(members) => json!({ "members": members.agents() }),
             Self::BecameClusterAgent => json!({ "became": Identity::ClusterAgent }),
             Self::BecameSingle => json!({ "became": Identity::Single }),
@@ -161,6 +180,7 @@ impl AgentState {
             identity: Identity::Single,
             zone: None,
             members: Members::default(),
+            guests: Members::default(),
             cluster: ClusterConfig::default(),
             observer: ObserverConfig::default(),
             server: Server::default(),
@@ -183,17 +203,33 @@ impl AgentState {
                 state.zone = Some(zone.clone());
                 state.members = members.clone();
             }
+            Change::BecameScalingOut { zone, members, config } => {
+                state.identity = Identity::ScalingOut;
+                state.zone = Some(zone.clone());
+                state.members = members.clone();
+                state.observer = ObserverConfig::default();
+                state.observer.replace(&Scope::Server(vec![state.addr]), config);
+            }
             Change::BecameClusterAgent => {
                 state.identity = Identity::ClusterAgent;
                 state.members = state.members.all_as(Identity::ClusterAgent);
             }
             Change::MemberKnown(member) => state.members = state.members.with(member.clone()),
             Change::MemberLeft(agent) => state.forget(*agent),
+            Change::MemberRetired(agent) => {
+                if let Some(member) = state.members.find(*agent).cloned() {
+                    state.guests = state.guests.with(Member { identity: Identity::ScalingIn, ..member });
+                }
+                state.forget(*agent);
+            }
+            Change::GuestKnown(guest) => state.guests = state.guests.with(guest.clone()),
+            Change::GuestLeft(agent) => state.guests = state.guests.without(*agent),
             Change::MembersKnown(members) => state.members = members.clone(),
             Change::BecameSingle => {
                 state.identity = Identity::Single;
                 state.zone = None;
                 state.members = Members::default();
+                state.guests = Members::default();
                 state.cluster = ClusterConfig::default();
                 state.observer = ObserverConfig::default();
             }

@@ -48,11 +48,11 @@ fn the_identity_table() {
         for identity in Identity::ALL {
             let is_allowed = may(act, addr(1), identity).is_ok();
             let expected = match act {
-                Act::Join => identity == Identity::Single,
+                Act::Join | Act::BeAdded => identity == Identity::Single,
                 Act::Admit => identity == Identity::Master,
                 Act::Leave => matches!(identity, Identity::Master | Identity::Follower),
                 Act::Configure | Act::Init => matches!(identity, Identity::Master | Identity::Follower),
-                Act::Operate => identity == Identity::ClusterAgent,
+                Act::Operate | Act::Scale => identity == Identity::ClusterAgent,
                 Act::OperateLocally => identity != Identity::ClusterAgent,
             };
             assert_eq!(is_allowed, expected, "{act:?} as {identity}");

@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::keeper::Keeper;
 use super::peers::{Gate, Peers};
 use super::ports::{ClusterSql, ObSql, Process, Sealer};
-use super::{bootstrap, handshake, init, member, part, server, settings, zones};
+use super::{
+    bootstrap, handshake, init, member, newcomer, part, scale_in, scale_out, server, settings, zones,
+};
 use crate::clock::Clock;
 use crate::cluster::Ledger;
 use crate::config::EngineKind;
@@ -66,5 +68,8 @@ pub fn register_all(ports: &Ports) -> Registry {
     part::register(&mut registry, ports);
     server::register(&mut registry, ports);
     zones::register(&mut registry, ports);
+    newcomer::register(&mut registry, ports);
+    scale_out::register(&mut registry, ports);
+    scale_in::register(&mut registry, ports);
     registry
 }

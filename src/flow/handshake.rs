@@ -409,7 +409,9 @@ impl Wait {
             | Operation::StartFirst { .. }
             | Operation::UndoStart
             | Operation::Adopt { .. }
-            | Operation::Leave => false,
+            | Operation::Leave
+            | Operation::Unadopt { .. }
+            | Operation::Retire { .. } => false,
         }
     }
 

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -13,10 +12,11 @@ use super::catalog::Ports;
 use super::peers::{Operation, is_unknown, surely};
 use super::ports::Progress;
 use super::remote;
+use super::step::step;
 use crate::cluster::{
     Act, Change, ClusterConfig, MYSQL_PORT_DEFAULT, Members, RPC_PORT_DEFAULT, effective, may, port,
 };
-use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec, Template};
+use crate::engine::{Outcome, Registry, StepCtx, Template};
 use crate::error::{Code, Error, Result};
 use crate::model::{API_VERSION, AgentAddr, Identity, Member, ZoneName};
 
@@ -134,55 +134,33 @@ pub fn own_member(ports: &Ports, zone: &ZoneName, identity: Identity) -> Member 
     }
 }
 
-macro_rules! step {
-    ($(#[$doc:meta])* $name:ident, $key:literal, $caps:literal, $run:ident $(, $undo:ident)?) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        struct $name(Ports);
-
-        impl Step for $name {
-            fn spec(&self) -> StepSpec {
-                StepSpec { key: $key, caps: Caps::of($caps), deadline: DEADLINE }
-            }
-
-            fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
-                Box::pin($run(&self.0, ctx))
-            }
-
-            $(fn undo<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<()>> {
-                Box::pin($undo(&self.0, ctx))
-            })?
-        }
-    };
-}
-
 step!(
     /// One commit of the ledger; running it twice finds it done.
-    BecomeMaster, "member.join_self", "CTPB", become_master, master_no_more
+    BecomeMaster, "member.join_self", "CTPB", DEADLINE, become_master, master_no_more
 );
 step!(
     /// The master takes us among its followers. It knows us by our key, so asking twice is asking once.
-    TellJoin, "member.join_master", "CTPB", tell_join, take_join_back
+    TellJoin, "member.join_master", "CTPB", DEADLINE, tell_join, take_join_back
 );
 step!(
     /// One commit of the ledger.
-    Follow, "member.follow", "CTPB", follow, master_no_more
+    Follow, "member.follow", "CTPB", DEADLINE, follow, master_no_more
 );
 step!(
     /// The master lets us go; both sides agree, or it fails (W26). PASS is the human override.
-    TellMaster, "member.tell_master", "CTPX", tell_master
+    TellMaster, "member.tell_master", "CTPX", DEADLINE, tell_master
 );
 step!(
     /// The follower becomes SINGLE.
-    TellFollower, "member.tell_follower", "CTPX", tell_follower
+    TellFollower, "member.tell_follower", "CTPX", DEADLINE, tell_follower
 );
 step!(
     /// Its row and what was configured for it go, nothing else (W27).
-    Forget, "member.forget", "CTP", forget
+    Forget, "member.forget", "CTP", DEADLINE, forget
 );
 step!(
     /// One commit of the ledger.
-    BecomeSingle, "member.single", "CTP", become_single
+    BecomeSingle, "member.single", "CTP", DEADLINE, become_single
 );
 
 async fn become_master(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
@@ -308,11 +286,13 @@ async fn become_single(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     Outcome::done()
 }
 
-/// Forgets the cluster to be. An agent of an initialised cluster does not.
+/// Forgets the cluster to be, or the one that has not taken us yet. An agent of an initialised cluster does not.
 pub(super) async fn leave(ports: &Ports, ctx: &StepCtx, actor: &str) -> Result<()> {
     let identity = ports.ledger.state().identity;
     if identity != Identity::Single {
-        may(Act::Leave, ports.own, identity)?;
+        if identity != Identity::ScalingOut {
+            may(Act::Leave, ports.own, identity)?;
+        }
         ports.ledger.change(Change::BecameSingle, actor).await?;
     }
     ctx.info(&format!("{} is SINGLE", ports.own));

@@ -16,14 +16,18 @@ pub mod init;
 pub mod keeper;
 pub mod local;
 pub mod member;
+pub mod newcomer;
 mod part;
 pub mod participant;
 pub mod peers;
 pub mod ports;
 mod remote;
+pub mod scale_in;
+pub mod scale_out;
 pub mod server;
 pub mod settings;
 pub mod start;
+mod step;
 pub mod stop;
 pub mod zones;
 

@@ -12,7 +12,7 @@ use super::catalog::Ports;
 use super::participant::{GO, LEASE};
 use super::peers::{Operation, Prepare};
 use super::ports::Progress;
-use super::{init, member};
+use super::{init, member, newcomer};
 use crate::engine::{Caps, NodeState, Outcome, Registry, Snapshot, Step, StepCtx, StepSpec, Template};
 use crate::error::{Error, Result};
 use crate::model::AgentAddr;
@@ -26,6 +26,8 @@ pub(super) fn register(registry: &mut Registry, ports: &Ports) {
     registry.add(Act { key: "part.undo_start", ports: ports.clone() });
     registry.add(Act { key: "part.adopt", ports: ports.clone() });
     registry.add(Act { key: "part.leave", ports: ports.clone() });
+    registry.add(Act { key: "part.unadopt", ports: ports.clone() });
+    registry.add(Act { key: "part.retire", ports: ports.clone() });
 }
 
 const BEGIN: &str = "participant.begin";
@@ -62,6 +64,11 @@ pub(super) fn template(own: AgentAddr, request: &Prepare) -> Template {
         Operation::UndoStart => at_once(own, request, "part.undo_start", "Stop observer"),
         Operation::Adopt { .. } => at_once(own, request, "part.adopt", "Synchronize agent from cluster"),
         Operation::Leave => at_once(own, request, "part.leave", "Agent to single"),
+        Operation::Unadopt { .. } => at_once(own, request, "part.unadopt", "Be scaling agent"),
+        // When it is over nobody is left to end it.
+        Operation::Retire { .. } => {
+            begun(own, request, "Kill observer").then("part.retire", "Kill observer", own)
+        }
     }
 }
 
@@ -157,6 +164,10 @@ impl Step for Act {
                     member::adopt(ports, ctx, members, cluster, &actor).await?;
                 }
                 Operation::Leave => member::leave(ports, ctx, &actor).await?,
+                Operation::Unadopt { zone, members } => {
+                    newcomer::unadopt(ports, ctx, zone, members, &actor).await?;
+                }
+                Operation::Retire { how } => newcomer::retire(ports, ctx, how, &actor).await?,
                 Operation::Start | Operation::Stop { .. } | Operation::Stand => {
                     return Err(Error::unexpected("a part that waits for the go came to act at once"));
                 }

@@ -94,7 +94,9 @@ impl Participant {
             | Ask::Sql { .. }
             | Ask::RootPassword { .. }
             | Ask::Leave { .. }
-            | Ask::CheckPassword { .. } => return None,
+            | Ask::CheckPassword { .. }
+            | Ask::Welcome { .. }
+            | Ask::Farewell { .. } => return None,
         })
     }
 

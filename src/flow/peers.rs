@@ -18,7 +18,9 @@ use crate::cluster::{ClusterConfig, Members};
 use crate::engine::event::Failure;
 use crate::engine::port::Level;
 use crate::error::{Code, Error, Result};
-use crate::model::{AgentAddr, EventId, Finding, Identity, Launch, Member, Password, StopHow, Timestamp};
+use crate::model::{
+    AgentAddr, EventId, Finding, Identity, Invitation, Launch, Member, Password, StopHow, Timestamp, ZoneName,
+};
 
 /// A part of an operation: the DAG that coordinates it, and which of its parts on that agent, where it has several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,19 +82,30 @@ pub enum Operation {
     },
     /// Forgets the cluster.
     Leave,
+    /// Takes an adoption back: a server that is added, and is not a member yet.
+    Unadopt {
+        zone: ZoneName,
+        /// Itself and its coordinator.
+        members: Members,
+    },
+    /// Holds its lock while the cluster gives its server up; at the go it stops that and forgets the cluster.
+    Retire {
+        how: StopHow,
+    },
 }
 
 impl Operation {
     /// Acts when it is prepared, and is over then; the others wait for the go.
     pub fn is_immediate(&self) -> bool {
         match self {
-            Self::Start | Self::Stop { .. } | Self::Stand => false,
+            Self::Start | Self::Stop { .. } | Self::Stand | Self::Retire { .. } => false,
             Self::Deploy { .. }
             | Self::Undeploy
             | Self::StartFirst { .. }
             | Self::UndoStart
             | Self::Adopt { .. }
-            | Self::Leave => true,
+            | Self::Leave
+            | Self::Unadopt { .. } => true,
         }
     }
 }
@@ -235,6 +248,10 @@ pub enum Ask {
     Leave { actor: String },
     /// → who it is, if it is right
     CheckPassword { credential: Credential },
+    /// The cluster has a new member. → nothing
+    Welcome { member: Box<Member> },
+    /// A member was removed from the cluster. → nothing
+    Farewell { agent: AgentAddr },
 }
 
 /// The agents that take part, ourselves included.
@@ -278,6 +295,19 @@ pub trait Gate: Send + Sync + Debug {
         own: &'a Member,
         is_trial: bool,
     ) -> BoxFuture<'a, Result<Members>>;
+
+    /// Tells a SINGLE agent, with its agent password, that we add it to our cluster. A trial changes nothing. Returns what it
+    /// is as a member, with the key by which we know it from now on. (It is believed to be who answers at its address.)
+    ///
+    /// # Errors
+    /// `Agent.RPC.RequestError` with its own words, or `Agent.RPC.RequestFailed`.
+    fn invite<'a>(
+        &'a self,
+        agent: AgentAddr,
+        password: &'a Password,
+        invitation: &'a Invitation,
+        is_trial: bool,
+    ) -> BoxFuture<'a, Result<Member>>;
 }
 
 /// For one message: one that is lost must leave time for another within every budget. What takes the receiver longer (to end
@@ -376,6 +406,18 @@ impl dyn Peers + '_ {
     /// The master's refusal.
     pub async fn leave(&self, master: AgentAddr, actor: &str) -> Result<()> {
         self.typed(master, &Ask::Leave { actor: actor.to_owned() }, LIMIT * 4).await
+    }
+
+    /// # Errors
+    /// When it could not be told.
+    pub async fn welcome(&self, agent: AgentAddr, member: &Member) -> Result<()> {
+        self.typed(agent, &Ask::Welcome { member: Box::new(member.clone()) }, LIMIT).await
+    }
+
+    /// # Errors
+    /// When it could not be told.
+    pub async fn farewell(&self, agent: AgentAddr, gone: AgentAddr) -> Result<()> {
+        self.typed(agent, &Ask::Farewell { agent: gone }, LIMIT).await
     }
 
     /// `None` when the password is wrong.

@@ -17,7 +17,8 @@ use crate::cluster::parameters::{Assignment, ParameterSet};
 use crate::cluster::{ClusterView, Members};
 use crate::error::{Error, Result};
 use crate::model::{
-    Exit, Finding, Launch, Member, Password, ServerAddr, ServerProcess, StopHow, StopReport, ZoneName,
+    AgentAddr, Exit, Finding, Launch, Member, Password, ServerAddr, ServerProcess, StopHow, StopReport,
+    ZoneName,
 };
 
 /// Where a port says what it is waiting for. Lines go to the task's log.
@@ -214,6 +215,20 @@ pub enum SqlAct {
     MakeTables,
     /// Rows of `ocs.all_agent`: these are written, others are left.
     SaveMembers { members: Vec<Member> },
+    /// Rows of `ocs.all_agent`: these go.
+    ForgetMembers { agents: Vec<AgentAddr> },
+    /// `ALTER SYSTEM ADD SERVER`
+    AddServer { zone: ZoneName, server: ServerAddr },
+    /// `ALTER SYSTEM DELETE SERVER`; returns when the server is marked, or gone.
+    DeleteServer { server: ServerAddr },
+    /// `ALTER SYSTEM CANCEL DELETE SERVER`; nothing for a server that is not being deleted.
+    CancelDeleteServer { server: ServerAddr },
+    /// `ALTER SYSTEM ADD ZONE`
+    AddZone { zone: ZoneName },
+    /// `ALTER SYSTEM DELETE ZONE`
+    DeleteZone { zone: ZoneName },
+    /// How many units of tenants a zone holds (Q68).
+    CountUnits { zone: ZoneName },
     /// All rows of `ocs.all_agent`.
     ReadMembers,
     /// The user that obproxy asks as.
@@ -240,6 +255,7 @@ pub enum SqlAnswer {
     Figures(Box<Figures>),
     Parameters(Box<ParameterSet>),
     Charsets(Vec<Charset>),
+    Count(u64),
 }
 
 /// What was asked for, or that something else came.

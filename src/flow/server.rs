@@ -417,7 +417,12 @@ async fn warn_of_the_next_start(ports: &Ports, ctx: &StepCtx) {
     }
 }
 
-async fn stop_as(ports: &Ports, ctx: &StepCtx, server: &ServerProcess, how: StopHow) -> Result<()> {
+pub(super) async fn stop_as(
+    ports: &Ports,
+    ctx: &StepCtx,
+    server: &ServerProcess,
+    how: StopHow,
+) -> Result<()> {
     match how {
         StopHow::Graceful { grace_secs } => {
             ctx.info(&format!("stopping process {}, SIGKILL after {grace_secs} s", server.pid));

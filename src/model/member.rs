@@ -1,5 +1,7 @@
 //! An agent as its cluster knows it: a row of `all_agent` (`lifecycle.md` §11 Q100), and the key that peers know it by.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AgentAddr, Identity, ServerAddr, ZoneName};
@@ -30,4 +32,14 @@ impl Member {
     pub fn server(&self) -> ServerAddr {
         ServerAddr::new(self.agent.ip, self.rpc_port)
     }
+}
+
+/// A member of a cluster wants to add an agent (`POST /rpc/v1/ob/scale_out`): what that one must know to know us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Whoever shows its key is the coordinator.
+    pub coordinator: Member,
+    pub zone: ZoneName,
+    /// Settings of the server to be, by name.
+    pub config: BTreeMap<String, String>,
 }

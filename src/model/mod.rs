@@ -21,7 +21,7 @@ mod version;
 pub use addr::{AddrError, AgentAddr, DEFAULT_AGENT_PORT, ServerAddr};
 pub use id::{DagId, EventId, GenericId, IdError, NodeId, Store, SubTaskId};
 pub use identity::Identity;
-pub use member::Member;
+pub use member::{Invitation, Member};
 pub use scope::{Scope, ScopeError, ZoneName};
 pub use secret::Password;
 pub use server::{Cause, Diagnosis, Exit, Finding, Launch, LogMark, ServerProcess, StopHow, StopReport};

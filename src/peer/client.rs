@@ -193,10 +193,11 @@ impl Client {
         self.inner.lines.lock().expect("no holder of this lock panics")
     }
 
-    /// The key that a member is known by.
+    /// The key that a member or a guest is known by.
     fn key_of(&self, agent: AgentAddr) -> Result<String> {
         let state = self.inner.ledger.state();
-        let member = state.members.find(agent).filter(|member| !member.peer_key.is_empty());
+        let known = state.members.find(agent).or_else(|| state.guests.find(agent));
+        let member = known.filter(|member| !member.peer_key.is_empty());
         member
             .map(|member| member.peer_key.clone())
             .ok_or_else(|| Error::new(Code::AgentNotExist, format!("{agent} is no agent of this cluster")))

@@ -41,12 +41,16 @@ pub enum RouteClass {
     SetPassword,
     /// Makes a session: wants a password, never a session.
     Login,
+    /// `POST /rpc/v1/ob/scale_out`: who is being added answers whoever could add it a second time, when the first answer was
+    /// lost. It answers nobody but that one, by its key.
+    BeAdded,
     /// Messages of other agents, known by their keys; no password opens it.
     Peer,
 }
 
 impl RouteClass {
-    pub const ALL: [Self; 5] = [Self::Open, Self::Protected, Self::SetPassword, Self::Login, Self::Peer];
+    pub const ALL: [Self; 6] =
+        [Self::Open, Self::Protected, Self::SetPassword, Self::Login, Self::BeAdded, Self::Peer];
 }
 
 /// A way in that shows no password.
@@ -185,22 +189,29 @@ macro_rules! rules {
 pub const TABLE: &[Rule] = rules! {
     [Open]                         []             any      any any any any => Accept;
     [Peer]                         []             any      any any any any => Refuse;
-    [Protected SetPassword Login]  []             nothing  any any any any => NoHeader;
+    [Protected SetPassword Login BeAdded]
+                                   []             nothing  any any any any => NoHeader;
 
     // Only where the cluster's password is known to be somebody's: a session from before init is worth nothing (W16).
     [Protected]                    [ClusterAgent] session  any any any any => CheckSession;
 
     // Nobody has a password yet: neither can be asked for.
-    [Protected Login SetPassword]  [Single]       any      any no  any yes => Accept;
-    [Protected Login]              [Single]       agent    any yes any any => CheckAgentPlainOrSealed;
-    [Protected Login]              [Follower]     any      yes any any any => CheckToken;
-    [Protected Login]              [Follower]     any      any any any any => ToMaster;
-    [Protected Login]              [Master]       any      yes any any any => CheckToken;
-    [Protected Login SetPassword]  [Master]       any      any no  no  yes => Accept;
-    [Protected Login]              [ClusterAgent] root     any any any any => CheckRoot;
-    [Protected Login]              [Master TakeOverMaster TakeOverFollower ScalingOut ScalingIn Unidentified]
+    [Protected Login SetPassword BeAdded]
+                                   [Single]       any      any no  any yes => Accept;
+    [Protected Login BeAdded]      [Single]       agent    any yes any any => CheckAgentPlainOrSealed;
+    // Who is being added is asked for nothing else than when it was SINGLE.
+    [BeAdded]                      [ScalingOut]   any      any no  any yes => Accept;
+    [BeAdded]                      [ScalingOut]   agent    any yes any any => CheckAgentPlainOrSealed;
+    [BeAdded]                      [ScalingOut]   any      any any any any => Refuse;
+    [Protected Login BeAdded]      [Follower]     any      yes any any any => CheckToken;
+    [Protected Login BeAdded]      [Follower]     any      any any any any => ToMaster;
+    [Protected Login BeAdded]      [Master]       any      yes any any any => CheckToken;
+    [Protected Login SetPassword BeAdded]
+                                   [Master]       any      any no  no  yes => Accept;
+    [Protected Login BeAdded]      [ClusterAgent] root     any any any any => CheckRoot;
+    [Protected Login BeAdded]      [Master TakeOverMaster TakeOverFollower ScalingOut ScalingIn Unidentified]
                                                   root     any any yes any => CheckRoot;
-    [Protected Login]              [Master ClusterAgent TakeOverMaster TakeOverFollower ScalingOut ScalingIn Unidentified]
+    [Protected Login BeAdded]      [Master ClusterAgent TakeOverMaster TakeOverFollower ScalingOut ScalingIn Unidentified]
                                                   agent    any yes any any => CheckAgent;
 
     [SetPassword]                  []             agent    any yes any any => CheckAgent;

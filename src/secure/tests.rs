@@ -345,6 +345,35 @@ fn without_a_header_only_open_routes_answer() {
             assert_eq!(decide(&facts(RouteClass::Open)), Verdict::Accept);
             assert_eq!(decide(&facts(RouteClass::Protected)), Verdict::NoHeader);
             assert_eq!(decide(&facts(RouteClass::SetPassword)), Verdict::NoHeader);
+            assert_eq!(decide(&facts(RouteClass::BeAdded)), Verdict::NoHeader);
+        }
+    }
+}
+
+/// Who is being added is asked again when its answer was lost; everybody else is asked like on any protected route.
+#[test]
+fn who_is_being_added_hears_whoever_could_add_it() {
+    let verdict = |class, identity, has_agent_password, may_claim| {
+        decide(&Facts {
+            class,
+            identity,
+            has_agent_password,
+            knows_root: identity != Identity::Single,
+            header: Some(HeaderKind::Agent),
+            has_session: false,
+            forward: Forward::No,
+            may_claim,
+        })
+    };
+    let being_added = Identity::ScalingOut;
+    assert_eq!(verdict(RouteClass::BeAdded, being_added, false, true), Verdict::Accept);
+    assert_eq!(verdict(RouteClass::BeAdded, being_added, false, false), Verdict::Refuse);
+    assert_eq!(verdict(RouteClass::BeAdded, being_added, true, true), Verdict::CheckAgentPlainOrSealed);
+    assert_eq!(verdict(RouteClass::Protected, being_added, false, true), Verdict::Refuse);
+    for identity in Identity::ALL.into_iter().filter(|identity| *identity != being_added) {
+        for (has, may) in [(false, false), (false, true), (true, false), (true, true)] {
+            let protected = verdict(RouteClass::Protected, identity, has, may);
+            assert_eq!(verdict(RouteClass::BeAdded, identity, has, may), protected, "{identity}");
         }
     }
 }

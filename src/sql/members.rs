@@ -67,6 +67,29 @@ pub(super) async fn save(
     limited(endpoint, "writing ocs.all_agent", limit, saving).await
 }
 
+/// All of them or none.
+pub(super) async fn forget(
+    endpoint: Endpoint,
+    connection: &mut Conn,
+    limit: Duration,
+    agents: &[AgentAddr],
+) -> Result<()> {
+    const DELETES: [&str; 2] = [
+        "DELETE FROM ocs.all_agent WHERE ip = ? AND port = ?",
+        "DELETE FROM ocs.obpilot_agent WHERE ip = ? AND port = ?",
+    ];
+    let forgetting = async {
+        let mut transaction = connection.start_transaction(TxOpts::default()).await?;
+        for agent in agents {
+            for sql in DELETES {
+                transaction.exec_drop(sql, (agent.ip.to_string(), agent.port)).await?;
+            }
+        }
+        transaction.commit().await
+    };
+    limited(endpoint, "removing rows of ocs.all_agent", limit, forgetting).await
+}
+
 type Columns = (
     String,
     u16,

@@ -20,6 +20,7 @@ mod observer;
 mod parameters;
 mod quote;
 mod seekdb;
+mod servers;
 mod view;
 
 #[cfg(test)]

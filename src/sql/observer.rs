@@ -27,9 +27,6 @@ use crate::model::{Password, ServerAddr, ZoneName};
 /// is changed by it long after somebody wanted it.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
-/// A young cluster may refuse for a moment what it takes then.
-const SOON: Duration = Duration::from_millis(500);
-
 /// What a probe may take in the database itself, in microseconds.
 const PROBE_MICROS: u32 = 2_000_000;
 
@@ -201,7 +198,7 @@ impl ClusterSql for ObserverSql {
 /// (`observer-model.md` §14).
 const NOT_NOW: [u16; 12] = [4012, 4038, 4121, 4124, 4265, 4550, 4638, 4652, 4654, 4722, 8001, 8002];
 
-fn as_silence(error: Error) -> Error {
+pub(super) fn as_silence(error: Error) -> Error {
     if number_of(&error).is_some_and(|number| NOT_NOW.contains(&number)) {
         return Error::new(Code::DatabaseUseless, error.text());
     }
@@ -210,8 +207,8 @@ fn as_silence(error: Error) -> Error {
 
 /// One connection with its limit.
 pub(super) struct Session<'a> {
-    endpoint: Endpoint,
-    connection: &'a mut Conn,
+    pub(super) endpoint: Endpoint,
+    pub(super) connection: &'a mut Conn,
     limit: Duration,
     pub(super) progress: &'a dyn Progress,
 }
@@ -259,6 +256,15 @@ impl Session<'_> {
             SqlAct::SaveMembers { members } => {
                 members::save(endpoint, self.connection, limit, members).await?
             }
+            SqlAct::ForgetMembers { agents } => {
+                members::forget(endpoint, self.connection, limit, agents).await?;
+            }
+            SqlAct::AddServer { zone, server } => self.add_server(zone, *server).await?,
+            SqlAct::DeleteServer { server } => self.delete_server(*server).await?,
+            SqlAct::CancelDeleteServer { server } => self.cancel_delete_server(*server).await?,
+            SqlAct::AddZone { zone } => self.add_zone(zone).await?,
+            SqlAct::DeleteZone { zone } => self.delete_zone(zone).await?,
+            SqlAct::CountUnits { zone } => return self.count_units(zone).await.map(SqlAnswer::Count),
             SqlAct::MakeProxyUser { password } => self.make_proxy_user(password).await?,
             SqlAct::SetParameter(assignment) => self.set_parameter(assignment).await?,
             SqlAct::LoadTimeZones => {
@@ -276,7 +282,7 @@ impl Session<'_> {
         change(self.endpoint, self.connection, what, self.limit, sql).await
     }
 
-    fn look_limit(&self) -> Duration {
+    pub(super) fn look_limit(&self) -> Duration {
         self.limit.min(LOOK_LIMIT)
     }
 
@@ -289,7 +295,7 @@ impl Session<'_> {
         limited(self.endpoint, what, self.look_limit(), self.connection.query(sql)).await
     }
 
-    async fn count(&mut self, what: &str, sql: &str) -> Result<u64> {
+    pub(super) async fn count(&mut self, what: &str, sql: &str) -> Result<u64> {
         Ok(self.rows::<u64>(what, sql).await?.first().copied().unwrap_or(0))
     }
 
@@ -323,7 +329,7 @@ impl Session<'_> {
         self.change("STOP SERVER", &sql).await
     }
 
-    async fn zone_status(&mut self, zone: &ZoneName) -> Result<Option<String>> {
+    pub(super) async fn zone_status(&mut self, zone: &ZoneName) -> Result<Option<String>> {
         let sql =
             format!("SELECT STATUS FROM oceanbase.DBA_OB_ZONES WHERE ZONE = {}", literal(zone.as_str()));
         Ok(self.rows("reading the zones", &sql).await?.pop())
@@ -378,34 +384,6 @@ impl Session<'_> {
             self.add_server(zone, *server).await?;
         }
         Ok(())
-    }
-
-    async fn add_server(&mut self, zone: &ZoneName, server: ServerAddr) -> Result<()> {
-        loop {
-            let known = self.known_servers().await;
-            if known.as_ref().is_some_and(|known| known.contains(&server)) {
-                self.progress.info(&format!("server {server} is in"));
-                return Ok(());
-            }
-            if known.is_some() {
-                let sql = format!(
-                    "ALTER SYSTEM ADD SERVER {} ZONE {}",
-                    literal(&server.to_string()),
-                    literal(zone.as_str())
-                );
-                match self.change("ADD SERVER", &sql).await.map_err(as_silence) {
-                    Err(error) if error.code != Code::DatabaseUseless => return Err(error),
-                    _ => {}
-                }
-            }
-            tokio::time::sleep(SOON).await;
-        }
-    }
-
-    /// `None` while the cluster does not answer for them.
-    async fn known_servers(&mut self) -> Option<Vec<ServerAddr>> {
-        let rows = view::servers(self.endpoint, self.connection, STATEMENT_LIMIT).await.ok()?;
-        (!rows.is_empty()).then(|| rows.into_iter().map(|row| row.server).collect())
     }
 
     /// The look says that this server answers; to set the same again changes nothing.

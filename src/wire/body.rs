@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 /// Members whose content is the caller's own map: its names are left as they are.
-const VERBATIM: [&str; 1] = ["observerConfig"];
+const VERBATIM: [&str; 2] = ["observerConfig", "obConfigs"];
 
 /// Why a body was refused. The text names the member where one is to blame.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

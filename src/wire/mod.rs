@@ -19,6 +19,7 @@ mod keys;
 mod ob;
 mod parameters;
 mod peer;
+mod scale;
 mod task;
 
 #[cfg(test)]
@@ -49,7 +50,8 @@ pub use parameters::{
     CharsetInfo, ClusterParameter, CollationInfo, InstanceInfo, ServerValue, SetParameter, SetParametersBody,
     Statistics, StorageKeyBody, TenantValue, UpgradeBody,
 };
-pub use peer::{AdmitBody, PeerMark};
+pub use peer::{AdmitBody, InviteBody, PeerMark};
+pub use scale::{DeleteZoneBody, ScaleInBody, ScaleOutBody};
 pub use task::{
     DagDetail, FailureView, LogLine, NodeDetail, OperatorBody, SubTaskDetail, TaskEvent, TaskView, created,
     created_with, dag_detail, event_view, log_line, node_detail, operator_body, sub_task_detail,

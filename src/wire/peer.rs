@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AgentAddr, Member};
+use crate::model::{AgentAddr, Invitation, Member};
 
 /// The header of a request that comes from an agent: `v1 <from> <session> <counter> <actor, in hex>`. The actor is
 /// whom a forwarded request was let in as; it is bound to the seal like method and target.
@@ -67,6 +67,15 @@ pub struct AdmitBody {
 
 impl AdmitBody {
     pub const MEMBERS: &[&str] = &["member", "isTrial"];
+}
+
+/// `POST /rpc/v1/ob/scale_out`: a member of a cluster adds an agent that belongs to nobody.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InviteBody {
+    pub invitation: Invitation,
+    /// Only asks whether it could be.
+    #[serde(default, rename = "isTrial")]
+    pub is_trial: bool,
 }
 
 #[cfg(test)]

@@ -375,7 +375,7 @@ async fn protected_routes_want_a_header_and_open_ones_none() {
                 assert_eq!(answer.code(), "Common.NotSupported", "{what}");
             }
             RouteClass::Open => assert_eq!(answer.status, 200, "{what}"),
-            RouteClass::Protected | RouteClass::SetPassword | RouteClass::Login => {
+            RouteClass::Protected | RouteClass::BeAdded | RouteClass::SetPassword | RouteClass::Login => {
                 assert_eq!(
                     (answer.status, answer.code().as_str()),
                     (400, "Request.Header.NotFound"),

@@ -21,6 +21,7 @@ mod reading;
 mod records;
 mod recovery;
 mod refusals;
+mod scaling;
 mod scheme_v3;
 mod sdk;
 mod secrets;

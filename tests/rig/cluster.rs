@@ -191,12 +191,21 @@ impl Cluster {
         self.done(host, "/api/v1/agent/join", body).await
     }
 
+    /// The ports of a host's server, as settings.
+    pub fn ports(&self, host: usize) -> Value {
+        let (sql, rpc) = (self.homes[host].mysql_port.to_string(), self.rpc_ports[host].to_string());
+        json!({ "mysql_port": sql, "rpc_port": rpc })
+    }
+
     pub async fn configure(&self, host: usize) {
-        for (home, rpc_port) in self.homes.iter().zip(&self.rpc_ports) {
-            let ports =
-                json!({ "mysql_port": home.mysql_port.to_string(), "rpc_port": rpc_port.to_string() });
-            let scope = json!({ "type": "SERVER", "target": [home.address()] });
-            let server = json!({ "observerConfig": ports, "scope": scope });
+        self.configure_first(self.homes.len(), host).await;
+    }
+
+    /// Through one of them, so many hosts that have joined.
+    async fn configure_first(&self, hosts: usize, host: usize) {
+        for of in 0..hosts {
+            let scope = json!({ "type": "SERVER", "target": [self.address(of)] });
+            let server = json!({ "observerConfig": self.ports(of), "scope": scope });
             self.done(host, "/api/v1/observer/config", server).await;
         }
         let cluster = json!({ "clusterName": "pilot", "clusterId": 7, "rootPwd": PASSWORD });
@@ -205,10 +214,15 @@ impl Cluster {
 
     /// A cluster that serves: a zone per host, up to three; further hosts go into them in turn.
     pub async fn form(&self) {
-        for host in 0..self.homes.len() {
+        self.form_first(self.homes.len()).await;
+    }
+
+    /// The same of the first so many hosts; the agents of the others belong to nobody.
+    pub async fn form_first(&self, hosts: usize) {
+        for host in 0..hosts {
             self.join(host, 0, &zone(host)).await;
         }
-        self.configure(0).await;
+        self.configure_first(hosts, 0).await;
         self.done(0, "/api/v1/ob/init", json!({})).await;
     }
 

@@ -5,7 +5,7 @@ use super::repeated::prepare;
 use crate::engine::Template;
 use crate::flow::handshake::Params;
 use crate::flow::peers::Operation;
-use crate::flow::{init, local, member, settings, start, stop};
+use crate::flow::{init, local, member, newcomer, scale_out, settings, start, stop};
 use crate::model::{Scope, StopHow};
 
 pub(super) const GRACEFUL: Operation = Operation::Stop { how: StopHow::Graceful { grace_secs: 5 } };
@@ -66,65 +66,99 @@ pub(super) fn stop_template(operation: Operation) -> Template {
     stop::template(own(), &params(operation, Scope::Global))
 }
 
+fn scale_out_template() -> Template {
+    let params = scale_out::Params {
+        target: "10.0.0.4:2886".parse().unwrap(),
+        zone: "zone4".parse().unwrap(),
+        is_new_zone: true,
+        server: crate::model::ServerAddr::new([10, 0, 0, 4].into(), 2882),
+        config: super::fakes::settings(),
+        password: String::new(),
+        actor: "test".to_owned(),
+    };
+    scale_out::template(own(), &params)
+}
+
 fn names(rig: &Rig, template: Template) -> Vec<String> {
     let definition = rig.engine.define(template).unwrap();
     definition.nodes.iter().map(|node| node.name.clone()).collect()
 }
 
 /// They stand in stores: a step that is renamed is not found again after an upgrade.
+const KEYS: [&str; 64] = [
+    "handshake.advance",
+    "handshake.end",
+    "handshake.inform",
+    "handshake.ready",
+    "handshake.wait",
+    "init.bootstrap",
+    "init.directories",
+    "init.followers",
+    "init.import",
+    "init.integrate",
+    "init.master",
+    "init.password",
+    "init.record",
+    "init.rows",
+    "init.start",
+    "init.sync",
+    "init.tables",
+    "init.user",
+    "member.follow",
+    "member.forget",
+    "member.join_master",
+    "member.join_self",
+    "member.single",
+    "member.tell_follower",
+    "member.tell_master",
+    "newcomer.abandon",
+    "part.adopt",
+    "part.deploy",
+    "part.leave",
+    "part.retire",
+    "part.start_first",
+    "part.unadopt",
+    "part.undeploy",
+    "part.undo_start",
+    "participant.begin",
+    "participant.rest",
+    "scale_in.delete",
+    "scale_in.delete_zone",
+    "scale_in.forget",
+    "scale_in.kill",
+    "scale_in.majority",
+    "scale_in.mark",
+    "scale_in.stop_zone",
+    "scale_in.wait",
+    "scale_out.add_agent",
+    "scale_out.add_server",
+    "scale_out.add_zone",
+    "scale_out.check",
+    "scale_out.deploy",
+    "scale_out.finish",
+    "scale_out.integrate",
+    "scale_out.invite",
+    "scale_out.ready",
+    "scale_out.start",
+    "scale_out.start_zone",
+    "server.check",
+    "server.serve",
+    "server.start",
+    "server.stop",
+    "settings.cluster",
+    "settings.observer",
+    "start.zone",
+    "stop.freeze",
+    "stop.sql",
+];
+
 #[tokio::test]
 async fn the_stored_keys() {
     let rig = Rig::new();
     let registry = crate::flow::catalog::register_all(&rig.ports);
     let mut keys: Vec<_> = registry.keys().collect();
     keys.sort_unstable();
-    assert_eq!(
-        keys,
-        [
-            "handshake.advance",
-            "handshake.end",
-            "handshake.inform",
-            "handshake.ready",
-            "handshake.wait",
-            "init.bootstrap",
-            "init.directories",
-            "init.followers",
-            "init.import",
-            "init.integrate",
-            "init.master",
-            "init.password",
-            "init.record",
-            "init.rows",
-            "init.start",
-            "init.sync",
-            "init.tables",
-            "init.user",
-            "member.follow",
-            "member.forget",
-            "member.join_master",
-            "member.join_self",
-            "member.single",
-            "member.tell_follower",
-            "member.tell_master",
-            "part.adopt",
-            "part.deploy",
-            "part.leave",
-            "part.start_first",
-            "part.undeploy",
-            "part.undo_start",
-            "participant.begin",
-            "participant.rest",
-            "server.check",
-            "server.serve",
-            "server.start",
-            "server.stop",
-            "settings.cluster",
-            "settings.observer",
-            "start.zone",
-            "stop.freeze",
-            "stop.sql",
-        ]
-    );
+    assert_eq!(keys, KEYS);
 }
 
 /// `task-engine.md` §7.1.
@@ -171,6 +205,8 @@ async fn w25_every_task_has_an_exit_from_every_failure() {
         local(Operation::Start),
         local(KILL),
         part,
+        scale_out_template(),
+        newcomer::abandon_template(own(), &newcomer::Abandon { actor: "test".to_owned() }),
     ];
     for template in all {
         let definition = rig.engine.define(template).unwrap();

@@ -23,10 +23,26 @@ pub(super) async fn everything(cluster: &Cluster, flow: Flow, dag: &Value, befor
     assert_eq!(dag["state"], "SUCCEED", "{}", told(dag));
     tells_every_step(dag);
     nothing_is_held(cluster).await;
-    one_task_and_one_record(cluster, dag, before, is_anew).await;
+    one_task_and_one_record(cluster, dag, before, is_anew, flow.members()).await;
     servers(cluster, flow, before);
-    if flow == Flow::Init {
+    if matches!(flow, Flow::Init | Flow::ScaleOut) {
         one_cluster(cluster).await;
+    }
+    if flow == Flow::ScaleIn {
+        one_less(cluster).await;
+    }
+}
+
+/// The last host is nobody's, and the others know it.
+async fn one_less(cluster: &Cluster) {
+    for host in 0..HOSTS {
+        let info = cluster.door(host).get("/api/v1/info").await.data();
+        let wanted = if host + 1 == HOSTS { "SINGLE" } else { "CLUSTER AGENT" };
+        assert_eq!(info["identity"], wanted, "host {host}");
+    }
+    for host in 0..HOSTS - 1 {
+        let known = cluster.door(host).get("/api/v1/ob/info").await.data()["agent_info"].clone();
+        assert_eq!(known.as_array().map(Vec::len), Some(HOSTS - 1), "as host {host} tells it: {known:#}");
     }
 }
 
@@ -43,14 +59,20 @@ async fn nothing_is_held(cluster: &Cluster) {
 }
 
 /// The request and its repetition are one task, which everybody shows alike.
-async fn one_task_and_one_record(cluster: &Cluster, dag: &Value, before: &Before, is_anew: bool) {
+async fn one_task_and_one_record(
+    cluster: &Cluster,
+    dag: &Value,
+    before: &Before,
+    is_anew: bool,
+    members: usize,
+) {
     let door = cluster.door(COORDINATOR);
     let made = tasks(door).await.into_iter().filter(|id| !before.tasks.contains(id)).collect::<Vec<_>>();
     let named = made_of(door, &made, &dag["name"]).await;
     assert_eq!(named, 1 + usize::from(is_anew), "tasks named {} among {made:?}", dag["name"]);
     let target = format!("/api/v1/task/dag/{}?show_details=true", dag["id"].as_str().unwrap());
     let shown = door.get(&target).await.data();
-    for host in 1..HOSTS {
+    for host in 1..members {
         assert_eq!(cluster.door(host).get(&target).await.data(), shown, "as host {host} shows it");
     }
 }
@@ -63,7 +85,7 @@ fn servers(cluster: &Cluster, flow: Flow, before: &Before) {
         let started =
             journal.iter().filter(|entry| entry["kind"] == "start" && entry["home"] == json!(home.path));
         let pids: Vec<_> = started.map(|entry| entry["pid"].clone()).collect();
-        assert_eq!(pids.len(), flow.starts(), "starts of the server of host {host}: {pids:?}");
+        assert_eq!(pids.len(), flow.starts(host), "starts of the server of host {host}: {pids:?}");
         if let Some(pid) = pids.last() {
             assert_eq!(*pid, json!(home.database()), "it is the one that was started");
         }

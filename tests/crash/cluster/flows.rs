@@ -13,6 +13,10 @@ pub(super) enum Flow {
     /// Of one server, by an agent on another host.
     StopOther,
     Init,
+    /// Of the last host, into a zone of its own.
+    ScaleOut,
+    /// Of that host.
+    ScaleIn,
 }
 
 /// Who dies.
@@ -20,12 +24,14 @@ pub(super) enum Flow {
 pub(super) enum Victim {
     Coordinator,
     Participant,
+    /// The host that is added.
+    Newcomer,
 }
 
 /// The host that is asked, and coordinates.
 pub(super) const COORDINATOR: usize = 0;
 
-/// The host whose server is stopped alone.
+/// The host whose server is stopped alone, or added.
 const OTHER: usize = 2;
 
 impl Victim {
@@ -33,6 +39,7 @@ impl Victim {
         match self {
             Self::Coordinator => COORDINATOR,
             Self::Participant => 1,
+            Self::Newcomer => OTHER,
         }
     }
 }
@@ -65,6 +72,20 @@ impl Flow {
                 ("/api/v1/ob/stop", json!({ "scope": scope, "terminate": true }))
             }
             Self::Init => ("/api/v1/ob/init", json!({})),
+            Self::ScaleIn => {
+                let home = &cluster.homes[OTHER];
+                let body = json!({ "agent_info": { "ip": home.ip, "port": home.port } });
+                ("/api/v1/ob/scale_in", body)
+            }
+            Self::ScaleOut => {
+                let home = &cluster.homes[OTHER];
+                let body = json!({
+                    "agentInfo": { "ip": home.ip, "port": home.port },
+                    "zone": zone(OTHER),
+                    "obConfigs": cluster.ports(OTHER),
+                });
+                ("/api/v1/ob/scale_out", body)
+            }
         }
     }
 
@@ -82,6 +103,29 @@ impl Flow {
                 let body = json!({ "scope": { "type": "SERVER", "target": [cluster.address(OTHER)] } });
                 cluster.done(COORDINATOR, "/api/v1/ob/start", body).await;
             }
+            Self::ScaleOut => {
+                let target = format!("/api/v1/zone/{}", zone(OTHER));
+                let door = cluster.door(COORDINATOR);
+                let answer = door.send("DELETE", &target, None).await;
+                if answer.status != 204 {
+                    door.finished(answer.data()["id"].as_str().unwrap()).await.expect_succeeded();
+                }
+                // A new host is empty.
+                for left in ["store", "etc", "etc2", "etc3", "run/observer.pid"] {
+                    let left = cluster.homes[OTHER].path.join(left);
+                    drop(if left.is_dir() {
+                        std::fs::remove_dir_all(left)
+                    } else {
+                        std::fs::remove_file(left)
+                    });
+                }
+            }
+            Self::ScaleIn if cluster.running() == [true; HOSTS] => {}
+            Self::ScaleIn => {
+                Box::pin(Self::ScaleOut.prepare(cluster)).await;
+                let (target, body) = Self::ScaleOut.request(cluster);
+                cluster.done(COORDINATOR, target, body).await;
+            }
             Self::Init => {}
         }
     }
@@ -90,28 +134,35 @@ impl Flow {
     pub(super) async fn until_ready(self, cluster: &Cluster) {
         let wanted = match self {
             Self::Start | Self::Init => return,
-            Self::Stop | Self::StopOther => "SERVING",
+            Self::Stop | Self::StopOther | Self::ScaleOut | Self::ScaleIn => "SERVING",
         };
-        for host in 0..HOSTS {
+        let hosts = if self == Self::ScaleOut { OTHER } else { HOSTS };
+        for host in 0..hosts {
             let is_known = |status: &Value| status["obpilot"]["server"]["state"] == wanted;
             cluster.door(host).until_status(is_known).await;
         }
     }
 
+    /// How many hosts are members at its end.
+    pub(super) fn members(self) -> usize {
+        if self == Self::ScaleIn { OTHER } else { HOSTS }
+    }
+
     /// Which servers run at its end.
     pub(super) fn running(self) -> [bool; HOSTS] {
         match self {
-            Self::Start | Self::Init => [true; HOSTS],
+            Self::Start | Self::Init | Self::ScaleOut => [true; HOSTS],
             Self::Stop => [false; HOSTS],
-            Self::StopOther => std::array::from_fn(|host| host != OTHER),
+            Self::StopOther | Self::ScaleIn => std::array::from_fn(|host| host != OTHER),
         }
     }
 
-    /// How often each server is started.
-    pub(super) fn starts(self) -> usize {
+    /// How often the server of a host is started.
+    pub(super) fn starts(self, host: usize) -> usize {
         match self {
             Self::Start | Self::Init => 1,
-            Self::Stop | Self::StopOther => 0,
+            Self::ScaleOut => usize::from(host == OTHER),
+            Self::Stop | Self::StopOther | Self::ScaleIn => 0,
         }
     }
 }
@@ -129,5 +180,12 @@ pub(super) async fn configured() -> Cluster {
 pub(super) async fn formed() -> Cluster {
     let cluster = Cluster::new(HOSTS);
     cluster.form().await;
+    cluster
+}
+
+/// All but the last host, which belongs to nobody.
+pub(super) async fn formed_without_one() -> Cluster {
+    let cluster = Cluster::new(HOSTS);
+    cluster.form_first(OTHER).await;
     cluster
 }

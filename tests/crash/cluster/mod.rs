@@ -43,6 +43,16 @@ fn init_of_three_hosts_whose_coordinator_dies() {
     run_matrix(&[Flow::Init], Victim::Coordinator);
 }
 
+#[test]
+fn scale_out_and_in_whose_coordinator_dies() {
+    run_matrix(&[Flow::ScaleOut, Flow::ScaleIn], Victim::Coordinator);
+}
+
+#[test]
+fn scale_out_and_in_whose_new_host_dies() {
+    run_matrix(&[Flow::ScaleOut, Flow::ScaleIn], Victim::Newcomer);
+}
+
 /// What is tried on one cluster one after the other.
 type Turn = Vec<(Flow, Kill)>;
 

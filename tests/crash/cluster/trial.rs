@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::checks::{self, Before};
-use super::flows::{COORDINATOR, Flow, Victim, configured, formed};
+use super::flows::{COORDINATOR, Flow, Victim, configured, formed, formed_without_one};
 use crate::Sums;
 use crate::checks::{has_ended, tells_of_the_kill};
 use crate::rig::{Cluster, told};
@@ -27,6 +27,8 @@ impl Trial {
             let mut cluster = runtime.block_on(configured());
             cluster.keep();
             cluster
+        } else if flows.contains(&Flow::ScaleOut) {
+            runtime.block_on(formed_without_one())
         } else {
             runtime.block_on(formed())
         };

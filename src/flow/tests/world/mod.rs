@@ -30,7 +30,9 @@ use crate::flow::keeper::Keeper;
 use crate::flow::participant::Participant;
 use crate::flow::peers::{Ask, Facts, Gate, Peers, Stranger};
 use crate::flow::ports::{ClusterSql as _, Silent};
-use crate::model::{AgentAddr, DagId, GenericId, Identity, Member, Password, Timestamp, ZoneName};
+use crate::model::{
+    AgentAddr, DagId, GenericId, Identity, Invitation, Member, Password, Timestamp, ZoneName,
+};
 use crate::tasks::{Kind, Tasks};
 
 /// Time as tokio's paused clock tells it.
@@ -542,5 +544,15 @@ impl Gate for NoGate {
         _: bool,
     ) -> BoxFuture<'a, Result<Members>> {
         Box::pin(async move { Err(lost(master, "nobody is there")) })
+    }
+
+    fn invite<'a>(
+        &'a self,
+        agent: AgentAddr,
+        _: &'a Password,
+        _: &'a Invitation,
+        _: bool,
+    ) -> BoxFuture<'a, Result<Member>> {
+        Box::pin(async move { Err(lost(agent, "nobody is there")) })
     }
 }
