@@ -43,6 +43,10 @@ test: check engine sdk schema ## Everything set up, and every test passed
 	@[ "$$(id -u)" = 0 ] || echo "left out, they need root: other users on the socket, a home of another user, full disks (3), networks that break (7)"
 	@echo "make test: everything passed"
 
+.PHONY: fuzz
+fuzz: ## Torn input beyond what `make test` feeds: SECS=3600 for an hour, FROM=N from another number on
+	OBPILOT_FUZZ_SECS=$(or $(SECS),60) OBPILOT_FUZZ_FROM=$(or $(FROM),1000000) cargo test --locked --test fuzz
+
 .PHONY: check
 check: deny ## What needs no running: format, lints, docs, licences
 	cargo fmt --check

@@ -178,7 +178,7 @@ impl Drop for Witness {
                     body["code"] = Value::from(code.name());
                 }
             }
-            None => body["note"] = Value::from("its caller went before it was answered"),
+            None => body["note"] = Value::from("not answered: its caller went, or the agent hit a defect"),
         }
         if !self.meta.trace_id.is_empty() {
             body["traceId"] = Value::from(self.meta.trace_id.clone());

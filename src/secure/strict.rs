@@ -27,6 +27,10 @@ pub(super) struct RawAgent {
     pub(super) ip: String,
     #[serde(default)]
     pub(super) port: i64,
+    /// Skipped, but read, as in the header around it.
+    #[serde(flatten)]
+    #[expect(dead_code, reason = "reading it is what it is there for")]
+    rest: serde_json::Map<String, serde_json::Value>,
 }
 
 const KNOWN: [&str; 9] =

@@ -461,6 +461,30 @@ fn files_that_are_not_ours_or_not_whole_are_refused_with_the_reason() {
     assert!(text.contains("chmod 600"), "{text}");
 }
 
+/// What an older agent has left is backed up as it was, and gone on with.
+#[tokio::test]
+async fn a_store_of_the_first_format_is_backed_up_and_taken_on() {
+    let rig = rig();
+    let mut dag = rig.create(2, None).await.unwrap();
+    rig.run_to_the_end(&mut dag).await;
+    rig.store.record("audit", None, rig.stamp(), json!({ "action": "of before" })).await.unwrap();
+    rig.store.close().await;
+    let file = path(&rig.dir).join("store.db");
+    let older = "DROP INDEX event_audit; PRAGMA user_version = 1;";
+    connect(&file, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap().execute_batch(older).unwrap();
+    let store = open(&rig.dir, &rig.clock).unwrap();
+    let trail = store.audit(None, 9).await.unwrap();
+    assert_eq!((trail.len(), &trail[0].body["action"]), (1, &json!("of before")));
+    assert_eq!(store.dags(DagFilter::All, false).await.unwrap().len(), 1);
+    store.close().await;
+    let report = check(&file).unwrap();
+    assert_eq!((report.format, report.problems), (2, vec![]));
+    let backups = std::fs::read_dir(path(&rig.dir).join("backup")).unwrap().flatten();
+    let kept: Vec<_> = backups.map(|entry| Utf8PathBuf::from_path_buf(entry.path()).unwrap()).collect();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(check(&kept[0]).unwrap().format, 1);
+}
+
 #[tokio::test]
 async fn check_finds_what_does_not_hold_together() {
     let damage = async |sql: &'static str| {

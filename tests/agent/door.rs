@@ -278,16 +278,18 @@ fn open_to_everybody(home: &Home, paths: &[&std::path::Path]) {
     }
 }
 
+const TASKS: &str = "/api/v1/task/dags/agent";
+
 /// What the socket answers to a process of another user.
-fn asked_by(uid: u32, home: &Home) -> String {
+fn asked_by(uid: u32, target: &str, home: &Home) -> String {
     let script = "import http.client, socket, sys\n\
                   c = http.client.HTTPConnection('localhost')\n\
                   c.sock = socket.socket(socket.AF_UNIX)\n\
                   c.sock.connect(sys.argv[1])\n\
-                  c.request('GET', '/api/v1/task/dags/agent')\n\
+                  c.request('GET', sys.argv[2])\n\
                   print(c.getresponse().read().decode())";
     let mut python = Command::new("/usr/bin/env");
-    python.args(["python3", "-c", script]).arg(home.socket());
+    python.args(["python3", "-c", script]).arg(home.socket()).arg(target);
     let output = python.uid(uid).current_dir("/").output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -302,10 +304,12 @@ async fn the_socket_refuses_other_users() {
         return;
     }
     open_to_everybody(&home, &[&home.socket()]);
-    assert!(asked_by(0, &home).contains("\"successful\":true"), "{}", asked_by(0, &home));
-    let stranger = asked_by(65_534, &home);
+    assert!(asked_by(0, TASKS, &home).contains("\"successful\":true"), "{}", asked_by(0, TASKS, &home));
+    let stranger = asked_by(65_534, TASKS, &home);
     assert!(stranger.contains("Security.User.PermissionDenied"), "{stranger}");
     assert!(stranger.contains("65534") && stranger.contains("socket.allow_uids"), "{stranger}");
+    let trail = asked_by(0, "/api/v1/security/audit", &home);
+    assert!(trail.contains("uid 65534 (socket)") && trail.contains("refused"), "{trail}");
 }
 
 /// A user that the configuration names may come, without anybody changing a mode; another one may still not.
@@ -319,6 +323,10 @@ async fn the_socket_takes_the_users_of_the_configuration() {
         return;
     }
     open_to_everybody(&home, &[]);
-    assert!(asked_by(12_345, &home).contains("\"successful\":true"), "{}", asked_by(12_345, &home));
-    assert!(asked_by(65_534, &home).contains("Security.User.PermissionDenied"));
+    assert!(
+        asked_by(12_345, TASKS, &home).contains("\"successful\":true"),
+        "{}",
+        asked_by(12_345, TASKS, &home)
+    );
+    assert!(asked_by(65_534, TASKS, &home).contains("Security.User.PermissionDenied"));
 }

@@ -197,13 +197,13 @@ async fn until_second(door: &Door, second: i64) {
 
 #[tokio::test]
 async fn a_session_that_is_not_used_ends_by_itself() {
-    let (cluster, forge) = cluster(&format!("{PATIENT}session_lifetime_secs = 2\n")).await;
+    let (cluster, forge) = cluster(&format!("{PATIENT}session_lifetime_secs = 4\n")).await;
     let (used, unused) = (
         forge.login(DATABASE_HEADER, PASSWORD).await.unwrap(),
         forge.login(DATABASE_HEADER, PASSWORD).await.unwrap(),
     );
     let begun = now();
-    for second in [1, 2, 3, 4] {
+    for second in 1..=6 {
         until_second(cluster.door(0), begun + second).await;
         assert_eq!(by_session(&forge, &used).await.status, 200, "after {second} s");
     }
@@ -272,6 +272,28 @@ fn entry<'a>(trail: &'a [Value], actor: &str, request: &str) -> &'a Value {
         entry["actor"].as_str().unwrap().starts_with(actor) && entry["details"]["request"] == json!(request)
     };
     trail.iter().find(is_it).unwrap_or_else(|| panic!("no {request} by {actor} in {trail:#?}"))
+}
+
+/// Whoever asks and does not wait for the answer is in the trail like everybody else.
+#[tokio::test]
+async fn a_caller_who_goes_is_recorded_all_the_same() {
+    use std::io::Write as _;
+    let cluster = Cluster::configured(1, "");
+    // Takes connections and never answers: a join asks it who it is.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let body = json!({ "agentInfo": { "ip": "127.0.0.1", "port": port }, "zoneName": "zone1" }).to_string();
+    let head =
+        format!("POST /api/v1/agent/join HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut caller = std::os::unix::net::UnixStream::connect(cluster.homes[0].socket()).unwrap();
+    caller.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let asked = silent.accept().unwrap();
+    drop(caller);
+    let is_it = |event: &Value| event["body"]["request"] == json!("POST /api/v1/agent/join");
+    let events = crate::recovery::events_until(cluster.door(0), 0, is_it).await;
+    let entry = events.last().unwrap();
+    assert!(entry["kind"] == "audit" && entry["actor"].as_str().unwrap().starts_with("uid "), "{entry}");
+    drop(asked);
 }
 
 /// Who did what from where, with its end; and who was refused, in a few entries however often.

@@ -104,6 +104,7 @@ fn no_headers(forge: &Forge, target: &str) -> Vec<Case> {
         ("a member twice", format!("{open},\"auth\":\"x\"}}")),
         ("a member twice in another case", format!("{open},\"AUTH\":\"x\"}}")),
         ("half of it", open.to_owned()),
+        ("half a character deeper", format!("{open},\"forwardagent\":{{\"x\":\"\\ud83d\"}}}}")),
         ("half a character", format!("{open},\"x\":\"\\ud83d\"}}")),
         ("nested without end", "[".repeat(200)),
     ] {

@@ -10,7 +10,9 @@ use obpilot::secure::{AGENT_HEADER, BodyKey, DATABASE_HEADER, PublicKey, seal_re
 use super::{median, row};
 use crate::rig::{Door, Home, PASSWORD};
 
-const TARGET: &str = "/api/v1/ob/info";
+/// So long that every header is two blocks: the same work for each.
+const TARGET: &str = "/api/v1/ob/info?a-query-that-nobody-reads=and-that-makes-the-header-two-blocks-long-whatever-else-stands-in-it-\
+                      for-a-header-of-one-block-cannot-be-torn-into-pieces-that-open-each-by-itself";
 const TIMES: usize = 300;
 
 /// Name and value of a header.
@@ -74,11 +76,7 @@ fn torn(value: &str) -> String {
 /// The last block first: each opens, the whole is no JSON.
 fn swapped(value: &str) -> String {
     let mut bytes = STANDARD.decode(value).unwrap();
-    let size = 256;
-    if bytes.len() > size {
-        bytes.rotate_left(size);
-    } else {
-        bytes.extend_from_within(..);
-    }
+    assert_eq!(bytes.len(), 512, "two blocks");
+    bytes.rotate_left(256);
     STANDARD.encode(bytes)
 }

@@ -1,7 +1,7 @@
 //! What comes from outside, torn in every way: nothing of it panics, hangs, or opens into what it is not.
 //!
 //! Each target takes inputs made from its corpus (`corpus/TARGET`, kept small) by a generator that is seeded with the input's
-//! number: the same number is the same input, everywhere. `cargo test --test fuzz` runs each target for a share of 20 seconds;
+//! number: with the same corpus the same number is the same input, everywhere. `cargo test --test fuzz` runs each target for a share of 20 seconds;
 //! `OBPILOT_FUZZ_SECS=3600` so long, `OBPILOT_FUZZ_FROM=1000000` from another number on, `OBPILOT_FUZZ=header` that target alone,
 //! `OBPILOT_FUZZ=header:17` that one input. A finding prints its target and number.
 #![allow(
