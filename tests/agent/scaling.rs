@@ -59,6 +59,12 @@ async fn servers(cluster: &Cluster) -> Vec<(String, String)> {
     rows.collect()
 }
 
+/// What an agent tells of the cluster may be half a second old.
+async fn until_servers(cluster: &Cluster, is_so: impl Fn(&[(String, String)]) -> bool) {
+    let look = async { while !is_so(&servers(cluster).await) {} };
+    tokio::time::timeout(crate::rig::LIMIT, look).await.expect("the database's servers are as wanted");
+}
+
 async fn operate(cluster: &Cluster, host: usize, id: &str, operator: &str) -> Answer {
     let target = format!("/api/v1/task/dag/{id}");
     cluster.door(host).post(&target, json!({ "operator": operator })).await
@@ -82,7 +88,7 @@ async fn assert_untouched(cluster: &Cluster, host: usize) {
     }
     assert!(!known(cluster, 0).await.iter().any(|agent| agent.starts_with(&cluster.homes[host].ip)));
     let ip = &cluster.homes[host].ip;
-    assert!(!servers(cluster).await.iter().any(|(_, server)| server == ip));
+    until_servers(cluster, |servers| !servers.iter().any(|(_, server)| server == ip)).await;
     cluster.assert_free().await;
 }
 
@@ -118,7 +124,7 @@ async fn servers_come_into_zones_old_and_new_and_leave_again() {
         let tcp = Door::sealed(&cluster.address(host), PASSWORD).await;
         assert_eq!(tcp.get("/api/v1/ob/info").await.status, 200, "its password at host {host}");
     }
-    assert_eq!(servers(&cluster).await.len(), 5);
+    until_servers(&cluster, |servers| servers.len() == 5).await;
 
     // The new ones coordinate, and are stopped and started with the others.
     let stop = json!({ "scope": { "type": "GLOBAL" }, "terminate": true });
@@ -167,7 +173,7 @@ async fn leave_again(cluster: &Cluster) {
     for host in 0..3 {
         assert_eq!(known(cluster, host).await.len(), 3, "as host {host} knows");
     }
-    assert!(servers(cluster).await.iter().all(|(zone, _)| zone != "zone4"));
+    until_servers(cluster, |servers| servers.iter().all(|(zone, _)| zone != "zone4")).await;
     // The root password went with the cluster.
     let former = Door::sealed(&cluster.address(3), PASSWORD).await;
     assert_eq!(former.get("/api/v1/ob/info").await.status, 200, "a SINGLE agent knows no password");
@@ -328,14 +334,21 @@ async fn a_scale_out_is_cancelled_late_and_taken_back() {
     let made = cluster.door(0).post(OUT, out(&cluster, 3, "zone4")).await.data();
     let id = made["id"].as_str().unwrap();
     cluster.door(0).until(id, |dag| dag.to_string().contains("to serve, at most")).await;
-    assert!(servers(&cluster).await.iter().any(|(zone, _)| zone == "zone4"));
+    until_servers(&cluster, |servers| servers.iter().any(|(zone, _)| zone == "zone4")).await;
     operate(&cluster, 0, id, "CANCEL").await.data();
     cluster.door(0).until(id, |dag| dag["state"] == "FAILED").await;
     cluster.assert_free().await;
     rolled_back(&cluster, id).await;
     assert_untouched(&cluster, 3).await;
-    let zones = cluster.door(0).get("/api/v1/obcluster/info").await.data()["zones"].to_string();
-    assert!(!zones.contains("zone4"), "{zones}");
+    let gone = async {
+        loop {
+            let info = cluster.door(0).get("/api/v1/obcluster/info").await.data();
+            if !info["zones"].to_string().contains("zone4") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(crate::rig::LIMIT, gone).await.expect("the zone that was made is gone");
     let order: Vec<_> = ["DELETE SERVER", "STOP ZONE", "DELETE ZONE"]
         .into_iter()
         .map(|text| {
@@ -345,6 +358,23 @@ async fn a_scale_out_is_cancelled_late_and_taken_back() {
         })
         .collect();
     assert!(order.is_sorted(), "{order:?}");
+}
+
+/// `forcePassDag`: the coordinator's lock is free for whoever names the scale-out, which can still be taken back.
+#[tokio::test]
+async fn a_scale_out_is_pushed_aside_by_its_id() {
+    let cluster = three_of(4).await;
+    cluster.set(3, &json!({ "faults": { "never_serve": true } }));
+    let made = cluster.door(0).post(OUT, out(&cluster, 3, "zone1")).await.data();
+    let id = made["id"].as_str().unwrap();
+    cluster.door(0).until(id, |dag| dag.to_string().contains("to serve, at most")).await;
+    let start = |force: Value| json!({ "scope": { "type": "SERVER", "target": [cluster.address(0)] }, "forcePassDag": force });
+    let busy = cluster.door(1).post("/api/v1/ob/start", start(json!([]))).await;
+    assert_eq!(busy.code(), "Agent.UnderMaintenanceDag", "{}", busy.text);
+    cluster.done(1, "/api/v1/ob/start", start(json!([id]))).await;
+    cluster.door(0).until(id, |dag| dag["state"] == "FAILED").await;
+    rolled_back(&cluster, id).await;
+    assert_untouched(&cluster, 3).await;
 }
 
 /// The coordinator dies while the new server comes, and goes on when it is back; the new host's agent likewise.
@@ -391,7 +421,7 @@ async fn a_host_whose_coordinator_is_gone_gives_the_scale_out_up() {
     assert_eq!(given_up["name"], "Give up scale out");
     assert_eq!(identity(&cluster, 3).await, "SINGLE");
     assert!(!cluster.homes[3].path.join("store").exists());
-    assert!(!servers(&cluster).await.iter().any(|(_, ip)| *ip == server));
+    until_servers(&cluster, |servers| !servers.iter().any(|(_, ip)| *ip == server)).await;
     // Its coordinator finds nobody any more, and its rollback has nothing left to do.
     cluster.start(2);
     let id = made["id"].as_str().unwrap();
