@@ -151,7 +151,11 @@ fn render<T: Serialize>(
     data: Option<T>,
     error: Option<ApiError>,
 ) -> HttpResponse {
-    let envelope = Envelope {
+    HttpResponse::build(status).json(envelope(meta, status, data, error))
+}
+
+fn envelope<T>(meta: &Meta, status: StatusCode, data: Option<T>, error: Option<ApiError>) -> Envelope<T> {
+    Envelope {
         successful: error.is_none(),
         timestamp: on_wire(clock::system().now()),
         duration: u64::try_from(meta.since.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -159,6 +163,10 @@ fn render<T: Serialize>(
         trace_id: meta.trace_id.clone(),
         data,
         error,
-    };
-    HttpResponse::build(status).json(envelope)
+    }
+}
+
+/// "There was nothing to do" as a body, for an answer that cannot do without one.
+pub(super) fn no_content(meta: &Meta) -> String {
+    serde_json::to_string(&envelope::<Value>(meta, StatusCode::NO_CONTENT, None, None)).unwrap_or_default()
 }

@@ -14,6 +14,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use actix_web::web::Bytes;
 
+use super::meta::Meta;
+use super::reply::no_content;
 use crate::secure::Exchange;
 
 /// The type of a sealed answer.
@@ -28,8 +30,9 @@ pub(super) fn sealed<B: MessageBody + 'static>(response: ServiceResponse<B>) -> 
     let mut response = response.map_into_boxed_body();
     let Some(exchange) = exchange else { return response };
     if response.status() == StatusCode::NO_CONTENT {
+        let nothing = no_content(&Meta::of(response.request()));
         *response.response_mut().status_mut() = StatusCode::OK;
-        response = response.map_body(|_, _| BoxBody::new(r#"{"successful":true,"status":204}"#));
+        response = response.map_body(|_, _| BoxBody::new(nothing));
     }
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(SEALED));

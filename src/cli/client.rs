@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 /// The status of an answer without a body, and what it means.
 const NO_CONTENT: u16 = 204;
-const NOTHING: &str = r#"{"successful":true,"status":204}"#;
+const NOTHING: &str = r#"{"successful":true,"timestamp":"","duration":0,"status":204,"traceId":""}"#;
 
 /// A way to the agent.
 #[derive(Debug)]

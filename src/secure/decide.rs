@@ -66,7 +66,16 @@ pub enum Way {
 /// nor log in. Users of the socket may do what a client may (a session they do not get: they have no keys).
 pub const WAYS: &[(Way, &[RouteClass])] = &[
     (Way::Mark, &[RouteClass::Open, RouteClass::Protected, RouteClass::Peer]),
-    (Way::Socket, &[RouteClass::Open, RouteClass::Protected, RouteClass::SetPassword, RouteClass::Login]),
+    (
+        Way::Socket,
+        &[
+            RouteClass::Open,
+            RouteClass::Protected,
+            RouteClass::SetPassword,
+            RouteClass::Login,
+            RouteClass::BeAdded,
+        ],
+    ),
 ];
 
 /// Whether a way opens a class, by [`WAYS`].
