@@ -20,9 +20,9 @@ DENY_VERSION := 0.20.2
 DENY := build/tools/bin/cargo-deny
 
 # What /api/v1/git-info tells of a release build; empty outside a checkout.
-build figures: export OBPILOT_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
-build figures: export OBPILOT_BRANCH := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
-build figures: export OBPILOT_COMMIT_TIME := $(shell git log -1 --format=%cI 2>/dev/null)
+build bench soak: export OBPILOT_COMMIT := $(shell git rev-parse HEAD 2>/dev/null)
+build bench soak: export OBPILOT_BRANCH := $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null)
+build bench soak: export OBPILOT_COMMIT_TIME := $(shell git log -1 --format=%cI 2>/dev/null)
 
 .PHONY: help
 help: ## This list
@@ -37,7 +37,6 @@ demo: build engine ## Everything set up, and the main job seen running; HOLD=1 l
 test: check engine sdk schema ## Everything set up, and every test passed
 	cargo test --locked
 	cargo test --locked --features obpilot/crash-points --test crash -- --nocapture
-	@$(MAKE) figures
 	@[ -w /sys/fs/cgroup/memory ] || [ -w /sys/fs/cgroup/cgroup.subtree_control ] || \
 		echo "left out, it needs a control group of its own: a start that is killed for memory"
 	@[ "$$(id -u)" = 0 ] || echo "left out, they need root: other users on the socket, a home of another user, full disks (3), networks that break (7)"
@@ -55,9 +54,14 @@ check: deny ## What needs no running: format, lints, docs, licences
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(DENY) --locked check bans licenses sources
 
-.PHONY: figures
-figures: build engine ## What the release binary costs, measured now
-	cargo bench --locked --bench figures
+.PHONY: bench
+bench: build engine ## What it costs, measured now beside the same work done bare; QUICK=1 in three minutes, ONLY=engine one section
+	QUICK=$(QUICK) ONLY=$(ONLY) cargo bench --locked --bench bench
+
+.PHONY: soak
+soak: ## Endurance: three agents operated at random while they are killed; MINUTES=30, SEED=n repeats a run, PROFILE=dev
+	cargo build --locked --profile $(or $(PROFILE),release) --package observer-sim
+	MINUTES=$(or $(MINUTES),30) SEED=$(SEED) cargo bench --locked --profile $(or $(PROFILE),release) --bench soak
 
 .PHONY: build
 build: ## The release binary, target/release/obpilot
@@ -68,6 +72,8 @@ proto: ## Writes the documents in proto/ anew from the code
 	@mkdir -p build
 	cargo run --locked --quiet -- debug openapi > build/openapi.json && mv build/openapi.json proto/openapi.json
 	cargo run --locked --quiet -- debug errors > build/errors.json && mv build/errors.json proto/errors.json
+	cargo run --locked --quiet -- debug openapi-v2 > build/openapi-v2.json && mv build/openapi-v2.json proto/openapi-v2.json
+	cargo run --locked --quiet -- debug ocp-errors > build/ocp-errors.json && mv build/ocp-errors.json proto/ocp-errors.json
 
 .PHONY: engine sdk schema deny
 engine: $(ENGINE)

@@ -14,6 +14,9 @@ use std::net::{IpAddr, SocketAddr};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
+/// Most that `auth.header_lifetime_max_secs` may be: no sealed header of v2 or v3 lives longer than a day.
+pub const HEADER_LIFETIME_SECS_MAX: u32 = 86_400;
+
 /// Where the agent keeps its own files, relative to the home.
 pub const STATE_DIR: &str = ".obpilot";
 
@@ -91,11 +94,13 @@ pub struct Peers {
     /// A started server that does not serve is given so long before it is asked whether the others run that it needs for a
     /// majority.
     pub quorum_wait_secs: u64,
+    /// Servers of a zone that a restart works on at a time, where the request does not say.
+    pub parallel_max: u64,
 }
 
 impl Default for Peers {
     fn default() -> Self {
-        Self { prepare_timeout_secs: 10, silence_limit_secs: 60, quorum_wait_secs: 60 }
+        Self { prepare_timeout_secs: 10, silence_limit_secs: 60, quorum_wait_secs: 60, parallel_max: 10 }
     }
 }
 
@@ -176,6 +181,20 @@ pub struct Api {
     pub shutdown_grace_secs: u64,
     /// Threads that serve requests.
     pub workers: usize,
+    /// In which shape the operations of the v2 API answer.
+    pub v2_shape: V2Shape,
+    /// Users and key pairs of the v2 API over plain HTTP from other hosts too.
+    pub v2_over_http: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum V2Shape {
+    /// Each in the one that its documented page has.
+    #[default]
+    Page,
+    /// All in the newer one.
+    Newer,
 }
 
 impl Default for Api {
@@ -188,15 +207,22 @@ impl Default for Api {
             watch_wait_max_secs: 120,
             shutdown_grace_secs: 10,
             workers: 2,
+            v2_shape: V2Shape::Page,
+            v2_over_http: false,
         }
     }
 }
 
 /// TLS of the TCP listener.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
     pub mode: TlsMode,
+    /// Certificates come from the cluster's own CA, which the agents make and keep themselves; no files then.
+    pub own_ca: bool,
+    /// Life of a certificate of that CA; it is renewed at two thirds. 90 days: longer than most absences, short enough that
+    /// a stolen one ends by itself.
+    pub certificate_lifetime_secs: u64,
     /// PEM: the certificate, then those that lead to its root. Clients call agents by address, so it names that.
     pub certificate: Option<Utf8PathBuf>,
     /// PEM.
@@ -217,8 +243,24 @@ pub enum TlsMode {
     Mutual,
 }
 
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            mode: TlsMode::Off,
+            own_ca: false,
+            certificate_lifetime_secs: 90 * 86_400,
+            certificate: None,
+            key: None,
+            client_ca: None,
+        }
+    }
+}
+
 impl Tls {
     fn validate(&self) -> Result<(), ConfigError> {
+        if self.own_ca {
+            return self.validate_own();
+        }
         let wanted = |key, path: &Option<Utf8PathBuf>, why: &str| match path {
             None => Err(bad(key, "", why)),
             Some(path) if !path.is_absolute() => Err(bad(key, path, "must be an absolute path")),
@@ -233,6 +275,22 @@ impl Tls {
             wanted("tls.client_ca", &self.client_ca, "mutual needs the roots of the clients: a PEM file")?;
         }
         Ok(())
+    }
+
+    /// One source of certificates: what is asked for is done, not guessed.
+    fn validate_own(&self) -> Result<(), ConfigError> {
+        if self.mode == TlsMode::Off {
+            return Err(bad("tls.own_ca", true, "needs tls.mode = \"server\" or \"mutual\""));
+        }
+        let files = [
+            ("tls.certificate", &self.certificate),
+            ("tls.key", &self.key),
+            ("tls.client_ca", &self.client_ca),
+        ];
+        match files.into_iter().find_map(|(key, path)| path.as_ref().map(|path| (key, path))) {
+            Some((key, path)) => Err(bad(key, path, "leave it out: with tls.own_ca there are no files")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -252,11 +310,14 @@ pub struct Socket {
 pub struct Auth {
     /// A header whose `ts` lies further ahead than this is refused (`security.md` §11).
     pub header_lifetime_max_secs: i64,
+    /// Scheme v1 too (`security.md` §2.8), for clients that speak nothing else: a header that holds for any request and, from the Go
+    /// SDK, for ever; bodies in clear.
+    pub v1: bool,
     /// Refusals from one address within a minute before it has to wait. One human mistake is two or three.
     pub failures_per_minute_max: u32,
     /// Openings that may fail under one key before it is replaced.
     pub failed_openings_max: u32,
-    /// The known root password is checked against the database again after this.
+    /// The known root password is checked against the database again after this, if no probe has done so before.
     pub recheck_password_secs: u64,
     /// A session of a client ends when it was not used for so long.
     pub session_lifetime_secs: u32,
@@ -270,6 +331,7 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             header_lifetime_max_secs: 3_600,
+            v1: false,
             failures_per_minute_max: 30,
             failed_openings_max: 4_096,
             recheck_password_secs: 60,
@@ -403,7 +465,7 @@ impl Config {
 
     /// Numbers with the least and the most that they may be.
     fn ranges(&self) -> Vec<(&'static str, u64, u64, u64)> {
-        let Self { engine, peers, api, auth, store, .. } = self;
+        let Self { engine, peers, api, tls, auth, store, .. } = self;
         vec![
             ("engine.start_timeout_secs", engine.start_timeout_secs, 1, 86_400),
             ("engine.stop_grace_secs", engine.stop_grace_secs, 1, 3_600),
@@ -420,6 +482,7 @@ impl Config {
             ("peers.prepare_timeout_secs", peers.prepare_timeout_secs, 1, 600),
             ("peers.silence_limit_secs", peers.silence_limit_secs, 5, 3_600),
             ("peers.quorum_wait_secs", peers.quorum_wait_secs, 1, 3_600),
+            ("peers.parallel_max", peers.parallel_max, 1, 1_000),
             ("api.head_timeout_secs", api.head_timeout_secs, 1, 600),
             ("api.body_timeout_secs", api.body_timeout_secs, 1, 3_600),
             ("api.watch_wait_max_secs", api.watch_wait_max_secs, 1, 3_600),
@@ -427,7 +490,13 @@ impl Config {
             ("api.body_max_bytes", api.body_max_bytes as u64, 4_096, 1 << 30),
             ("api.connections_max", api.connections_max as u64, 8, 1_000_000),
             ("api.workers", api.workers as u64, 1, 64),
-            ("auth.header_lifetime_max_secs", auth.header_lifetime_max_secs.unsigned_abs(), 60, 86_400),
+            ("tls.certificate_lifetime_secs", tls.certificate_lifetime_secs, 6, 366 * 86_400),
+            (
+                "auth.header_lifetime_max_secs",
+                auth.header_lifetime_max_secs.unsigned_abs(),
+                60,
+                u64::from(HEADER_LIFETIME_SECS_MAX),
+            ),
             ("auth.failures_per_minute_max", u64::from(auth.failures_per_minute_max), 3, 100_000),
             ("auth.failed_openings_max", u64::from(auth.failed_openings_max), 16, 1_000_000),
             ("auth.recheck_password_secs", auth.recheck_password_secs, 1, 3_600),

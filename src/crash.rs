@@ -57,6 +57,13 @@ impl Point {
     }
 }
 
+/// The file beside `OBPILOT_CRASH_ARM` that is made by whoever comes first: the process at its chosen point, or the test that
+/// waits for that no longer.
+#[cfg(feature = "crash-points")]
+pub fn said_at(armed: &str) -> String {
+    format!("{armed}-said")
+}
+
 /// Dies here if this is the chosen point and it is reached for the chosen time.
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]
@@ -94,12 +101,19 @@ mod armed {
         if let Some(path) = TRACE.as_deref() {
             trace(path, point, number);
         }
-        if CHOSEN.as_ref().is_some_and(|(name, chosen)| name == point.name() && *chosen == number) {
+        let is_chosen = |(name, chosen): &(String, u32)| name == point.name() && *chosen == number;
+        if CHOSEN.as_ref().is_some_and(is_chosen) && is_first_to_say() {
             assert!(!*IS_PANIC, "a test ends this thread");
             let own = nix::unistd::Pid::this();
             nix::sys::signal::kill(own, nix::sys::signal::Signal::SIGKILL)
                 .expect("a process may kill itself");
         }
+    }
+
+    /// Whoever gives a trial up makes the same file: it is met, or it is given up, and both know which.
+    fn is_first_to_say() -> bool {
+        let Some(armed) = ARM.as_deref() else { return true };
+        std::fs::File::create_new(super::said_at(armed)).is_ok()
     }
 
     fn trace(path: &str, point: Point, number: u32) {

@@ -86,6 +86,7 @@ codes! {
     CancelNotAllowed "Task.Dag.Operator.CancelNotAllowed" 400 NONE, "this task cannot be cancelled", "该任务不允许取消";
     PassNotFailed "Task.Dag.Operator.PassNotFailedDag" 400 NONE, "only a failed task can be passed", "只能跳过失败的任务";
     PassNotAllowed "Task.Dag.Operator.PassNotAllowed" 400 NONE, "this task cannot be passed", "该任务不允许跳过";
+    SteerNotAllowed "Task.Dag.Operator.SteerNotAllowed" 400 NONE, "the task cannot be paused, resumed or aborted now", "当前不能暂停、继续或中止该任务";
     NodeOperatorUnknown "Task.Node.Operator.NotSupport" 400 NONE, "only PASS exists for nodes", "节点仅支持 PASS";
     NodePassNotFailedDag "Task.Node.Operator.PassNotFailedDag" 400 NONE, "a node can be passed only while its task has failed", "仅可在任务失败时跳过节点";
     NodePassNotFailed "Task.Node.Operator.PassNotFailedNode" 400 NONE, "only a failed node can be passed", "只能跳过失败的节点";
@@ -101,6 +102,7 @@ codes! {
     UnderMaintenanceDag "Agent.UnderMaintenanceDag" 500 NONE, "the agent is busy with another task", "代理正在执行其他任务";
     AgentNotExist "Agent.NotExist" 400 NONE, "no such agent", "代理不存在";
     AgentAlreadyExists "Agent.AlreadyExists" 500 NONE, "the agent is a member already", "代理已是集群成员";
+    TakeOverNotExistInCluster "Agent.TakeOver.NotExistInCluster" 500 NONE, "the agent's server is none of this cluster", "代理的数据库节点不属于该集群";
     NoMaster "Agent.NoMaster" 500 NONE, "the master is not known", "未找到 MASTER 代理";
     VersionInconsistent "Agent.Version.Inconsistent" 400 NONE, "agents of different versions", "代理版本不一致";
     ObVersionInconsistent "Agent.OB.Version.Inconsistent" 400 NONE, "databases of different versions", "数据库版本不一致";
@@ -127,6 +129,8 @@ codes! {
     ParameterScope "OB.Parameter.Scope.Invalid" 400 NONE, "unknown scope of a parameter", "参数作用域不合法";
     SharedStorageNotSupported "SharedStorage.NotSupported" 400 NONE, "the cluster has no shared storage", "集群未使用共享存储";
     RsListInvalid "OB.Parameter.RsList.Invalid" 400 NONE, "the list of root servers does not fit", "rootservice_list 不合法";
+    TooFewZones "OB.Zone.TooFew" 400 NONE, "too few zones to go one after another", "Zone 数量不足，无法逐个 Zone 操作";
+    OnlyServer "OB.Server.Only" 400 NONE, "nothing else of the cluster would be left", "该操作将停止集群中仅有的节点";
     PlanChanged "OB.Plan.Changed" 400 NONE, "the plan does not hold any more", "计划已失效";
     ServerNotReady "OB.Server.Unavailable" 500 NONE, "the database process is not serving", "数据库进程不可用";
     ProcessNotExist "OB.Server.Process.NotExist" 500 NONE, "the database process is gone", "数据库进程不存在";

@@ -21,8 +21,8 @@ use crate::flow::ports::Handed;
 use crate::model::{AgentAddr, Identity};
 use crate::secure::{
     AGENT_HEADER, BodyKey, Claims, ClaimsTo, DATABASE_HEADER, Exchange, Facts, Forward, HeaderKind, Opened,
-    PEER_HEADER, RouteClass, Session, SessionId, V3_HEADER, V3Mark, Verdict, Way, body_refusal, check_time,
-    decide, is_same, opens, refusal,
+    PEER_HEADER, RouteClass, Scheme, Session, SessionId, V1_HEADER, V3_HEADER, V3Mark, Verdict, Way,
+    body_refusal, check_time, decide, is_same, opens, refusal,
 };
 use crate::tasks::Tasks;
 use crate::wire::PeerMark;
@@ -141,6 +141,10 @@ pub(super) async fn admit(
             Ok(by_v3(door, meta, class, method, headers, source).await?)
         }
         Peer::Unix { uid } => Ok(by_socket(door, uid, headers).await?),
+        // Beside a header of v2 it is not looked at: an SDK that has changed to v2 sends what it sent before along.
+        Peer::Tcp(source) if headers.contains_key(V1_HEADER) && header(headers).is_none() => {
+            Ok(by_v1(door, meta, class, method, headers, source).await?)
+        }
         Peer::Tcp(source) => Ok(by_header(door, meta, class, method, headers, source).await?),
         Peer::Unknown => Err(refusal().into()),
     }
@@ -197,10 +201,29 @@ async fn by_header(
         ));
     };
     may_try(door, source)?;
-    let opened = door.open(value).await.ok_or_else(refusal);
-    let opened = opened.map(|opened| (kind, opened));
-    let (opened, caller, pass) = let_in(door, meta, class, method, opened, source).await?;
+    let opened = counted(door, meta, source, door.open(value).await.ok_or_else(refusal))?;
+    let (opened, caller, pass) = let_in(door, meta, class, method, (kind, opened), source).await?;
     Ok(Admitted { caller, pass, seal: Seal::Keys(opened.keys) })
+}
+
+/// The same under scheme v1, where it is switched on and opens anything: a password, and a body in clear.
+async fn by_v1(
+    door: &Door,
+    meta: &Meta,
+    class: RouteClass,
+    method: &Method,
+    headers: &HeaderMap,
+    source: IpAddr,
+) -> Result<Admitted> {
+    may_try(door, source)?;
+    let may_open = door.takes_v1() && opens(Way::V1, class) && is_for_clients(&meta.target);
+    let opened = match only(headers, V1_HEADER) {
+        Some(value) if may_open => door.open_v1(value, meta.target.clone()).await,
+        Some(_) | None => None,
+    };
+    let opened = counted(door, meta, source, opened.ok_or_else(refusal))?;
+    let (_, caller, pass) = let_in(door, meta, class, method, (HeaderKind::Database, opened), source).await?;
+    Ok(Admitted { caller, pass, seal: Seal::None })
 }
 
 /// The same under scheme v3. A wrong key id is told plainly: the right one is no secret.
@@ -213,12 +236,9 @@ async fn by_v3(
     source: IpAddr,
 ) -> Result<Admitted> {
     may_try(door, source)?;
-    let (seal, opened) = match open_v3(door, meta, method, headers).await? {
-        Some((kind, opened, seal)) => (Some(seal), Ok((kind, opened))),
-        None => (None, Err(refusal())),
-    };
-    let (_, caller, pass) = let_in(door, meta, class, method, opened, source).await?;
-    let seal = seal.ok_or_else(refusal)?;
+    let opened = open_v3(door, meta, method, headers).await?.ok_or_else(refusal);
+    let (kind, opened, seal) = counted(door, meta, source, opened)?;
+    let (_, caller, pass) = let_in(door, meta, class, method, (kind, opened), source).await?;
     Ok(Admitted { caller, pass, seal: Seal::V3(Box::new(seal)) })
 }
 
@@ -267,22 +287,20 @@ pub(super) async fn sealing_of_open(
         return Ok(None);
     }
     may_try(door, source)?;
-    if let Some((_, _, seal)) = open_v3(door, meta, method, headers).await? {
-        return Ok(Some(seal.exchange));
-    }
-    door.failed(source);
-    Err(refusal())
+    let opened = open_v3(door, meta, method, headers).await?.ok_or_else(refusal);
+    counted(door, meta, source, opened).map(|(_, _, seal)| Some(seal.exchange))
 }
 
 /// A header that comes twice, or beside one of another scheme, is nobody's honest request.
 fn v3_mark(headers: &HeaderMap) -> Option<V3Mark> {
     let mut values = headers.get_all(V3_HEADER);
     let text = values.next()?.to_str().ok()?;
-    let is_alone = values.next().is_none() && header(headers).is_none();
+    let is_alone = values.next().is_none() && header(headers).is_none() && !headers.contains_key(V1_HEADER);
     V3Mark::from_text(text).filter(|_| is_alone)
 }
 
-fn may_try(door: &Door, source: IpAddr) -> Result<()> {
+/// Too many failures: nothing is tried any more for a while.
+pub(super) fn may_try(door: &Door, source: IpAddr) -> Result<()> {
     if door.may_try(source) {
         return Ok(());
     }
@@ -290,31 +308,31 @@ fn may_try(door: &Door, source: IpAddr) -> Result<()> {
     Err(Error::new(Code::TooManyRequests, text))
 }
 
-/// Who an opened header lets in; each counts once. What fails is counted against its source.
+/// What fails is counted against its source.
+pub(super) fn counted<T>(door: &Door, meta: &Meta, source: IpAddr, tried: Result<T>) -> Result<T> {
+    // Whoever tries much at the same time learns no more than whoever tries one after another.
+    may_try(door, source).inspect_err(|_| door.failed(source))?;
+    tried.inspect_err(|error| {
+        door.failed(source);
+        tracing::info!(trace_id = %meta.trace_id, %source, target = %meta.target, code = error.code.name(), "a caller was not let in");
+    })
+}
+
+/// Who an opened header lets in; each counts once.
 async fn let_in(
     door: &Door,
     meta: &Meta,
     class: RouteClass,
     method: &Method,
-    opened: Result<(HeaderKind, Opened)>,
+    (kind, opened): (HeaderKind, Opened),
     source: IpAddr,
 ) -> Result<(Opened, Caller, Pass)> {
-    let checked = match opened {
-        Ok((kind, opened)) => check(door, meta, class, kind, opened, source).await,
-        Err(error) => Err(error),
-    };
-    // Whoever tries much at the same time learns no more than whoever tries one after another.
-    may_try(door, source).inspect_err(|_| door.failed(source))?;
-    let (opened, who, pass) = match checked {
-        Ok(checked) => checked,
-        Err(error) => {
-            door.failed(source);
-            tracing::info!(trace_id = %meta.trace_id, %source, target = %meta.target, code = error.code.name(), "a caller was not let in");
-            return Err(error);
-        }
-    };
-    let is_changing = !matches!(*method, Method::GET | Method::HEAD);
-    if !door.admit(&opened, opened.ts.unwrap_or_default(), is_changing) {
+    let checked = check(door, meta, class, kind, opened, source).await;
+    let (opened, who, pass) = counted(door, meta, source, checked)?;
+    // A question may be asked again after a restart, under its own header; one of v1 is that of every request.
+    let is_question =
+        matches!(*method, Method::GET | Method::HEAD) && !matches!(opened.scheme, Scheme::V1 { .. });
+    if !door.admit(&opened, opened.ts.unwrap_or_default(), !is_question) {
         door.failed(source);
         tracing::warn!(trace_id = %meta.trace_id, %source, target = %meta.target, "a header came for the second time");
         return Err(refusal());
@@ -322,7 +340,12 @@ async fn let_in(
     if let Pass::Session(id) = &pass {
         door.user_sessions().used(id, meta.received_secs);
     }
-    let caller = Caller { actor: format!("{who} from {source}"), is_local: false, source: Some(source) };
+    let by = match opened.scheme {
+        // Whoever wants to switch v1 off sees who still needs it.
+        Scheme::V1 { .. } => " (v1)",
+        Scheme::V2 | Scheme::V3 => "",
+    };
+    let caller = Caller { actor: format!("{who}{by} from {source}"), is_local: false, source: Some(source) };
     Ok((opened, caller, pass))
 }
 
@@ -366,16 +389,23 @@ fn session(door: &Door, facts: &Facts, opened: &Opened, now: i64) -> Option<(Ses
     }
 }
 
-/// The header that decides; the agent's wins. A header that is no text does not open.
+/// The header that decides; the agent's wins.
 fn header(headers: &HeaderMap) -> Option<(HeaderKind, String)> {
-    let find = |name: &str, kind| {
-        let mut values = headers.get_all(name);
-        let first = values.next()?;
-        // Repeated headers are nobody's honest request.
-        let text = if values.next().is_some() { "" } else { first.to_str().unwrap_or_default() };
-        Some((kind, text.to_owned()))
-    };
+    let find = |name, kind| Some((kind, only(headers, name)?));
     find(AGENT_HEADER, HeaderKind::Agent).or_else(|| find(DATABASE_HEADER, HeaderKind::Database))
+}
+
+/// A header's value. One that is no text, or is repeated, is nobody's honest request: it is empty, and does not open.
+fn only(headers: &HeaderMap, name: &str) -> Option<String> {
+    let mut values = headers.get_all(name);
+    let first = values.next()?;
+    let text = if values.next().is_some() { "" } else { first.to_str().unwrap_or_default() };
+    Some(text.to_owned())
+}
+
+/// Whether a route is none of agents among themselves.
+fn is_for_clients(target: &str) -> bool {
+    target.starts_with("/api/")
 }
 
 async fn check(
@@ -391,7 +421,12 @@ async fn check(
     let facts = facts(door, class, source, Some(kind), Some(&opened));
     let verdict = decide(&facts);
     let mut pass = Pass::Header(kind, worth);
-    let is_on_time = check_time(opened.ts, meta.received_secs, door.header_lifetime_max_secs());
+    let lifetime_max = match opened.scheme {
+        // The Go SDK knows no end (`security.md` §2.8).
+        Scheme::V1 { .. } => i64::MAX,
+        Scheme::V2 | Scheme::V3 => door.header_lifetime_max_secs(),
+    };
+    let is_on_time = check_time(opened.ts, meta.received_secs, lifetime_max);
     let is_for_us = opened.uri == meta.target;
     let agent_password = secrets.agent.as_ref().map(|pw| pw.expose().to_owned()).unwrap_or_default();
     let fits_agent = |presented: &str| secrets.agent.is_some() && is_same(presented, &agent_password);

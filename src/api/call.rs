@@ -26,9 +26,10 @@ use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
 use crate::secure::{BodyKey, RouteClass, body_refusal};
 use crate::wire::{
-    AdmitBody, AgentInfo, BodyError, ClusterConfigBody, DeleteZoneBody, InitBody, InviteBody, JoinBody,
-    LogoutBody, ObserverConfigBody, OperatorBody, PasswordBody, RootPwdBody, RotateBody, ScaleInBody,
-    ScaleOutBody, SetParametersBody, StartBody, StopBody, StorageKeyBody, UpgradeBody, ZoneStopBody, parse,
+    AccountBody, AdmitBody, AgentInfo, BodyError, ClusterConfigBody, DeleteZoneBody, InitBody, InviteBody,
+    IssueBody, JoinBody, KeyPairBody, LogoutBody, ObserverConfigBody, OperatorBody, PasswordBody,
+    RestartBody, RootPwdBody, RotateBody, RotateCaBody, ScaleInBody, ScaleOutBody, SetParametersBody,
+    StartBody, StopBody, StorageKeyBody, TakeOverBody, UpgradeBody, ZoneStopBody, parse,
 };
 
 /// A body as a route wants it.
@@ -98,24 +99,30 @@ impl Body for InviteBody {
 }
 
 bodies!(
+    AccountBody,
     AdmitBody,
     AgentInfo,
     ClusterConfigBody,
     DeleteZoneBody,
     InitBody,
+    IssueBody,
     JoinBody,
+    KeyPairBody,
     LogoutBody,
     ObserverConfigBody,
     OperatorBody,
     PasswordBody,
+    RestartBody,
     RootPwdBody,
     RotateBody,
+    RotateCaBody,
     ScaleInBody,
     ScaleOutBody,
     SetParametersBody,
     StartBody,
     StopBody,
     StorageKeyBody,
+    TakeOverBody,
     UpgradeBody,
     ZoneStopBody
 );
@@ -229,7 +236,7 @@ impl<B: Body> FromRequest for Call<B> {
     }
 }
 
-fn door_of(request: &HttpRequest) -> Door {
+pub(super) fn door_of(request: &HttpRequest) -> Door {
     let door = request.app_data::<web::Data<Door>>().expect("the door stands in every application");
     door.get_ref().clone()
 }
@@ -301,7 +308,7 @@ async fn open_body<B: Body>(
     }
 }
 
-async fn read_in_time(payload: Payload, limits: &Api) -> Result<Vec<u8>> {
+pub(super) async fn read_in_time(payload: Payload, limits: &Api) -> Result<Vec<u8>> {
     let limit = Duration::from_secs(limits.body_timeout_secs);
     tokio::time::timeout(limit, read(payload, limits.body_max_bytes)).await.unwrap_or_else(|_| {
         let text =
@@ -340,7 +347,7 @@ fn idempotency_key(request: &HttpRequest, seal: &Seal) -> Option<String> {
 }
 
 /// The key, with the fingerprint of what was asked: the same key for something else is refused.
-fn request_key(text: &str, request: &HttpRequest, meta: &Meta, body: &[u8]) -> Result<RequestKey> {
+pub(super) fn request_key(text: &str, request: &HttpRequest, meta: &Meta, body: &[u8]) -> Result<RequestKey> {
     const LEN_MAX: usize = 128;
     if !(1..=LEN_MAX).contains(&text.len()) || !text.bytes().all(|c| c.is_ascii_graphic() || c == b' ') {
         return Err(Error::new(

@@ -1,6 +1,7 @@
 //! What stands at the door: the key, what was seen, who failed how often, and the application behind it.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 
@@ -10,26 +11,31 @@ use tokio_util::sync::CancellationToken;
 use super::audit::Audit;
 use super::session::Sessions;
 use super::user_session::UserSessions;
+use super::v2::Known;
 use crate::app::App;
+use crate::app::custody::Custody;
 use crate::clock::Clock;
 use crate::config::{Api, Auth, Network};
 use crate::error::{Error, Result};
 use crate::model::{Password, Timestamp};
 use crate::peer;
 use crate::secure::{
-    AgentKey, BlockHash, Budget, KeyError, Limiter, Opened, PeerIdentity, Seen, V3Key, key_id_of,
+    AgentKey, BlockHash, Budget, KeyError, Limiter, Opened, PeerIdentity, Scheme, Seen, Tls, V3Key, key_id_of,
 };
 use crate::tasks::Tasks;
+use crate::telemetry::Page;
 
 /// What has to outlive the process, kept by the store.
 pub trait RememberBlocks: Send + Sync + std::fmt::Debug {
     /// Keeps the key of scheme v3 that replaces the present one; returns after the commit.
     fn keep_v3_key(&self, key: Arc<V3Key>, now: Timestamp) -> BoxFuture<'_, Result<()>>;
 
-    /// Queues the blocks of a request that is about to change something; committed no later than the change.
+    /// Queues the blocks of a request that is about to change something, or could be had again as one that does (v1);
+    /// committed no later than the change.
     fn remember(&self, blocks: Vec<BlockHash>, expires_at: Timestamp, now: Timestamp);
 
-    /// Keeps the key that replaces the present one; returns after the commit.
+    /// Keeps the key that replaces the present one, and forgets lasting blocks, which the present one opened; returns after
+    /// the commit.
     fn keep_key(&self, key: Arc<AgentKey>, now: Timestamp) -> BoxFuture<'_, Result<()>>;
 }
 
@@ -55,14 +61,21 @@ pub struct Door {
 #[derive(Debug)]
 struct Inner {
     app: App,
+    tls: Option<Tls>,
+    custody: Option<Custody>,
     key: RwLock<Arc<AgentKey>>,
     v3_keys: RwLock<V3Keys>,
     seen: Mutex<Seen>,
     limiter: Mutex<Limiter>,
     budget: Mutex<Budget>,
+    /// Whose password of a database is being tried.
+    guess: tokio::sync::Mutex<()>,
+    /// A new key is being made.
+    is_replacing: AtomicBool,
     keep: Arc<dyn RememberBlocks>,
     sessions: Sessions,
     user_sessions: UserSessions,
+    known: Known,
     audit: Audit,
     peers: peer::Client,
     auth: Auth,
@@ -73,12 +86,17 @@ struct Inner {
     clock: Arc<dyn Clock>,
     tasks: Tasks,
     stopping: CancellationToken,
+    page: Arc<Page>,
 }
 
 /// What a door is made of.
 #[derive(Debug)]
 pub struct Parts {
     pub app: App,
+    /// What the listener shows, where it speaks TLS.
+    pub tls: Option<Tls>,
+    /// Of the cluster's own CA, where certificates come from that.
+    pub custody: Option<Custody>,
     pub key: AgentKey,
     pub v3_key: V3Key,
     pub seen: Seen,
@@ -93,6 +111,7 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     pub tasks: Tasks,
     pub stopping: CancellationToken,
+    pub page: Arc<Page>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -103,6 +122,8 @@ impl Door {
     pub fn new(parts: Parts) -> Self {
         let Parts {
             app,
+            tls,
+            custody,
             key,
             v3_key,
             seen,
@@ -116,17 +137,23 @@ impl Door {
             clock,
             tasks,
             stopping,
+            page,
         } = parts;
         let inner = Inner {
             app,
+            tls,
+            custody,
             key: RwLock::new(Arc::new(key)),
             v3_keys: RwLock::new(V3Keys { now: Arc::new(v3_key), before: None }),
             seen: Mutex::new(seen),
             limiter: Mutex::new(Limiter::new(auth.failures_per_minute_max)),
             budget: Mutex::new(Budget::new(auth.failed_openings_max)),
+            guess: tokio::sync::Mutex::default(),
+            is_replacing: AtomicBool::new(false),
             keep,
             sessions: Sessions::new(identity),
             user_sessions: UserSessions::new(&auth),
+            known: Known::default(),
             audit: Audit::default(),
             peers,
             auth,
@@ -136,12 +163,23 @@ impl Door {
             clock,
             tasks,
             stopping,
+            page,
         };
         Self { inner: Arc::new(inner) }
     }
 
     pub(super) fn app(&self) -> &App {
         &self.inner.app
+    }
+
+    /// What the listener shows.
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.inner.tls.as_ref()
+    }
+
+    /// This agent's part in the cluster's own CA.
+    pub(super) fn custody(&self) -> Option<&Custody> {
+        self.inner.custody.as_ref()
     }
 
     /// Sessions in which other agents ask us.
@@ -152,6 +190,11 @@ impl Door {
     /// Sessions in which clients ask us.
     pub(super) fn user_sessions(&self) -> &UserSessions {
         &self.inner.user_sessions
+    }
+
+    /// Passwords of accounts that were right a moment ago.
+    pub(super) fn known(&self) -> &Known {
+        &self.inner.known
     }
 
     pub(super) fn audit(&self) -> &Audit {
@@ -165,6 +208,11 @@ impl Door {
     /// The way to other agents.
     pub(super) fn peers(&self) -> &peer::Client {
         &self.inner.peers
+    }
+
+    /// What the agent tells of itself in numbers.
+    pub(super) fn page(&self) -> &Page {
+        &self.inner.page
     }
 
     /// Cancelled when the agent stops: streams end.
@@ -186,6 +234,16 @@ impl Door {
 
     pub(super) fn header_lifetime_max_secs(&self) -> i64 {
         self.inner.auth.header_lifetime_max_secs
+    }
+
+    /// Scheme v1 is switched on.
+    pub(super) fn takes_v1(&self) -> bool {
+        self.inner.auth.v1
+    }
+
+    /// For one guess after another (`guess`).
+    pub(super) async fn turn_to_guess(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.guess.lock().await
     }
 
     pub(super) fn may_use_socket(&self, uid: u32) -> bool {
@@ -233,6 +291,7 @@ impl Door {
             let key = Arc::new(Tasks::blocking(AgentKey::generate).await.map_err(unmade)?);
             self.inner.keep.keep_key(Arc::clone(&key), now).await?;
             *self.inner.key.write().expect("no holder of this lock panics") = key;
+            locked(&self.inner.seen).forget_lasting();
         }
         if is_v3 {
             let key = Arc::new(Tasks::blocking(V3Key::generate).await.map_err(unmade)?);
@@ -250,38 +309,39 @@ impl Door {
 
     /// Opens a header off the async threads; a failure is counted, and too many of them replace the key.
     pub(super) async fn open(&self, value: String) -> Option<Opened> {
+        self.opened(move |key| Opened::open(key, &value)).await
+    }
+
+    /// The same for a header of scheme v1, to this target.
+    pub(super) async fn open_v1(&self, value: String, target: String) -> Option<Opened> {
+        self.opened(move |key| Opened::open_v1(key, &value, &target)).await
+    }
+
+    async fn opened(
+        &self,
+        open: impl FnOnce(&AgentKey) -> Option<Opened> + Send + 'static,
+    ) -> Option<Opened> {
         let key = self.key();
-        let opened = Tasks::blocking(move || Opened::open(&key, &value)).await;
+        let opened = Tasks::blocking(move || open(&key)).await;
+        // W8: an oracle needs many more tries than one key allows.
         if opened.is_none() && locked(&self.inner.budget).spend() {
-            self.replace_key();
+            self.replace_key("too many headers failed to open");
         }
         opened
     }
 
-    /// W8: an oracle needs many more tries than one key allows.
-    fn replace_key(&self) {
-        tracing::warn!(
-            "too many headers failed to open; the key is replaced, clients read the new one by themselves"
-        );
+    /// In the background, and once at a time.
+    fn replace_key(&self, why: &'static str) {
+        if self.inner.is_replacing.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!("{why}; the key is replaced, clients read the new one by themselves");
         let door = self.clone();
         self.inner.tasks.spawn(crate::tasks::Kind::helper("key"), async move {
-            let made = Tasks::blocking(AgentKey::generate).await;
-            let kept = match made {
-                Ok(key) => {
-                    let key = Arc::new(key);
-                    door.inner
-                        .keep
-                        .keep_key(Arc::clone(&key), door.now())
-                        .await
-                        .map(|()| key)
-                        .map_err(|e| e.chain())
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            match kept {
-                Ok(key) => *door.inner.key.write().expect("no holder of this lock panics") = key,
-                Err(error) => tracing::error!(%error, "the key could not be replaced"),
+            if let Err(error) = door.rotate_keys(true, false).await {
+                tracing::error!(error = %error.chain(), "the key could not be replaced");
             }
+            door.inner.is_replacing.store(false, Ordering::Relaxed);
         });
     }
 
@@ -302,21 +362,47 @@ impl Door {
         locked(&self.inner.limiter).may_try(source, self.inner.clock.now_secs())
     }
 
+    /// How often a source may still fail ([`Limiter::allowance`]).
+    pub(super) fn allowance(&self, source: IpAddr) -> (u32, u32, i64) {
+        locked(&self.inner.limiter).allowance(source, self.inner.clock.now_secs())
+    }
+
     pub(super) fn failed(&self, source: IpAddr) {
         locked(&self.inner.limiter).failed(source, self.inner.clock.now_secs());
     }
 
-    /// True when none of the header's blocks was seen before; then they are remembered, over a restart too where the
-    /// request may change something.
-    pub(super) fn admit(&self, opened: &Opened, ts: i64, is_changing: bool) -> bool {
+    /// True when a key pair has not been used like this before; then it is remembered until `expires` (Unix seconds), over a restart
+    /// too.
+    pub(super) fn admit_use(&self, use_of: BlockHash, expires: i64) -> bool {
         let now = self.now();
-        if !locked(&self.inner.seen).admit(&opened.blocks, ts, now.as_second()) {
-            return false;
+        let is_new = locked(&self.inner.seen).admit(&[use_of], expires, now.as_second());
+        if is_new {
+            let expires_at = Timestamp::from_second(expires).unwrap_or(Timestamp::MAX);
+            self.inner.keep.remember(vec![use_of], expires_at, now);
         }
-        if is_changing {
-            let expires_at = Timestamp::from_second(ts).unwrap_or(now);
+        is_new
+    }
+
+    /// True when none of the header's blocks was seen before; then they are remembered, over a restart too where that is
+    /// wanted.
+    pub(super) fn admit(&self, opened: &Opened, ts: i64, is_kept: bool) -> bool {
+        let now = self.now();
+        let (is_new, is_full) = {
+            let mut seen = locked(&self.inner.seen);
+            // A key that was replaced has taken its lasting blocks with it: what it opened before comes too late.
+            let is_current = match &opened.scheme {
+                Scheme::V1 { key_id } => *key_id == self.v2_key_id(),
+                Scheme::V2 | Scheme::V3 => true,
+            };
+            (is_current && seen.admit(&opened.blocks, ts, now.as_second()), seen.is_full())
+        };
+        if is_full {
+            self.replace_key("there is no room for more headers of scheme v1 that do not expire");
+        }
+        if is_new && is_kept {
+            let expires_at = Timestamp::from_second(ts).unwrap_or(Timestamp::MAX);
             self.inner.keep.remember(opened.blocks.clone(), expires_at, now);
         }
-        true
+        is_new
     }
 }

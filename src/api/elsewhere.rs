@@ -8,6 +8,7 @@ use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
 
 use super::door::Door;
+use super::guess::counted_elsewhere;
 use super::meta::Meta;
 use super::route::is_for_the_master;
 use crate::app::Caller;
@@ -77,7 +78,8 @@ pub(super) async fn hand_on(
         headers,
         limit: LIMIT,
     };
-    door.peers().forward(to, &forward).await
+    let route = request.match_pattern();
+    counted_elsewhere(door, caller, route.as_deref(), door.peers().forward(to, &forward)).await
 }
 
 fn travelling(headers: &HeaderMap) -> Vec<(String, String)> {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use actix_web::http::header::{ACCEPT_LANGUAGE, HeaderMap};
 use actix_web::{HttpMessage, HttpRequest};
 
+use super::v2;
 use crate::clock::Stopwatch;
 
 /// Where the connection came from; set once per connection.
@@ -20,6 +21,10 @@ pub(super) enum Peer {
     Unknown,
 }
 
+/// Nobody on the way can read along. Set once per connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OverTls;
+
 /// Set by the outermost layer, read by everybody.
 #[derive(Clone, Debug)]
 pub(super) struct Meta {
@@ -31,6 +36,8 @@ pub(super) struct Meta {
     /// Unix seconds of arrival: expiry is judged by it, so a slow upload does not expire.
     pub(super) received_secs: i64,
     pub(super) peer: Peer,
+    /// Address of this agent.
+    pub(super) own: IpAddr,
     /// Who was let in to change something: for the audit trail.
     pub(super) actor: OnceCell<String>,
 }
@@ -46,25 +53,38 @@ impl Meta {
         found.expect("the outermost layer sets it for every request")
     }
 
-    pub(super) fn new(target: String, headers: &HeaderMap, peer: Peer, received_secs: i64) -> Self {
+    pub(super) fn new(
+        target: String,
+        headers: &HeaderMap,
+        peer: Peer,
+        own: IpAddr,
+        received_secs: i64,
+    ) -> Self {
         // The status is asked for all the time; its answers carry no trace (http-api.md §2.4).
         let is_traced = target != "/api/v1/status";
+        let trace_id = if is_traced { trace_id(headers, v2::is_ours(&target)) } else { String::new() };
         Self {
             target,
-            trace_id: if is_traced { trace_id(headers) } else { String::new() },
+            trace_id,
             is_chinese: prefers_chinese(headers),
             since: Stopwatch::start(),
             received_secs,
             peer,
+            own,
             actor: OnceCell::new(),
         }
     }
 }
 
-fn trace_id(headers: &HeaderMap) -> String {
+/// The caller's, or a new one. OCP's are always 16 hexadecimal digits.
+fn trace_id(headers: &HeaderMap, is_ocps: bool) -> String {
     let given = headers.get(TRACE_HEADER).and_then(|v| v.to_str().ok()).map(str::trim);
+    let fits = |text: &str| match is_ocps {
+        true => text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit()),
+        false => !text.is_empty() && text.len() <= TRACE_LEN_MAX,
+    };
     match given {
-        Some(text) if !text.is_empty() && text.len() <= TRACE_LEN_MAX => text.to_owned(),
+        Some(text) if fits(text) => text.to_owned(),
         _ => {
             let (high, _) = uuid::Uuid::new_v4().as_u64_pair();
             format!("{high:016x}")
@@ -120,10 +140,15 @@ mod tests {
     #[test]
     fn traces_are_kept_or_made() {
         let mut headers = HeaderMap::new();
-        let made = Meta::new("/api/v1/time".into(), &headers, Peer::Unknown, 0).trace_id;
+        let of = |target: &str, headers: &HeaderMap| {
+            Meta::new(target.into(), headers, Peer::Unknown, [127, 0, 0, 1].into(), 0).trace_id
+        };
+        let made = of("/api/v1/time", &headers);
         assert!(made.len() == 16 && made.bytes().all(|b| b.is_ascii_hexdigit()), "{made}");
         headers.insert(HeaderName::from_static("x-obshell-trace-id"), HeaderValue::from_static("mine"));
-        assert_eq!(Meta::new("/api/v1/time".into(), &headers, Peer::Unknown, 0).trace_id, "mine");
-        assert_eq!(Meta::new("/api/v1/status".into(), &headers, Peer::Unknown, 0).trace_id, "");
+        assert_eq!(of("/api/v1/time", &headers), "mine");
+        assert_eq!(of("/api/v1/status", &headers), "");
+        let short = of("/api/v2/info", &headers);
+        assert!(short.len() == 16 && short != "mine", "{short}");
     }
 }

@@ -9,15 +9,18 @@
 //!
 //! Not here: what requests mean (`app`), the shapes of bodies (`wire`), opening and deciding (`secure`).
 
+mod accounts;
 mod agent;
 mod audit;
 mod auth;
 mod call;
+mod certified;
 mod door;
 mod drain;
 mod elsewhere;
 mod events;
 mod figures;
+mod guess;
 mod info;
 mod keys;
 mod login;
@@ -28,15 +31,18 @@ mod parameters;
 mod public;
 mod reading;
 mod reply;
+mod restart;
 mod route;
 mod rpc;
 mod scale;
 mod sealed;
 mod serve;
 mod session;
+mod take_over;
 mod task;
 mod upgrade;
 mod user_session;
+mod v2;
 
 #[cfg(test)]
 mod tests;
@@ -45,3 +51,6 @@ pub use door::{Door, Parts as DoorParts, RememberBlocks};
 pub use openapi::document;
 pub use route::{ROUTES, Route};
 pub use serve::{Ending, Listeners, ServeError, Served, listen, serve};
+pub use v2::{
+    Needs, ROUTES as ROUTES_V2, Route as RouteV2, document as document_v2, table_as_json as ocp_errors,
+};

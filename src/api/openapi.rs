@@ -7,7 +7,10 @@ use utoipa::openapi::{Components, OpenApi as Spec, Ref, RefOr, Response, content
 use utoipa::{Modify, OpenApi};
 
 use super::route::{ROUTES, Route};
-use super::{agent, audit, events, info, keys, login, ob, parameters, public, reading, scale, task, upgrade};
+use super::{
+    accounts, agent, audit, events, info, keys, login, ob, parameters, public, reading, restart, scale,
+    take_over, task, upgrade,
+};
 use crate::secure::{AGENT_HEADER, DATABASE_HEADER, RouteClass};
 use crate::wire::{Envelope, Plan};
 
@@ -41,12 +44,15 @@ use crate::wire::{Envelope, Plan};
         info::agents_status, info::ob_info, info::cluster_info, info::topology, info::observer_info,
         ob::cluster_config, ob::cluster_config_by_put, ob::root_password, ob::observer_config,
         ob::observer_config_by_put, ob::init, ob::start, ob::stop, ob::stop_zone, ob::check_zone_stop,
-        keys::show, keys::rotate,
+        accounts::list, accounts::add, accounts::remove, accounts::add_pair, accounts::remove_pair,
+        keys::show, keys::rotate, keys::issue, keys::rotate_ca,
         parameters::list, parameters::set, reading::charsets, reading::statistics, reading::unit_config_limit, reading::license,
         reading::validate_key, reading::save_key, upgrade::check_agent, upgrade::agent, upgrade::check_database,
         upgrade::database, upgrade::upload, upgrade::upload_plain, upgrade::packages, upgrade::delete_package,
         upgrade::backup_parameters, upgrade::restore_parameters, upgrade::check_environment,
         scale::scale_out, scale::scale_in, scale::scale_in_by_delete, scale::delete_zone,
+        restart::restart,
+        take_over::take_over,
         events::events, task::dags_ob, task::dags_agent, task::unfinished, task::unfinished_ob, task::unfinished_agent,
         task::main_dags, task::maintain_ob, task::maintain_agent, task::maintain_agents, task::dag, task::operate_dag,
         task::node, task::operate_node, task::sub_task, task::sub_task_logs, task::blocked
@@ -74,15 +80,7 @@ impl Modify for FromRoutes {
             components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Header(key)));
         }
         for route in ROUTES {
-            let Some(item) = spec.paths.paths.get_mut(route.path) else { continue };
-            let operation = match route.method {
-                "GET" => &mut item.get,
-                "PUT" => &mut item.put,
-                "DELETE" => &mut item.delete,
-                "PATCH" => &mut item.patch,
-                _ => &mut item.post,
-            };
-            if let Some(operation) = operation {
+            if let Some(operation) = operation_at(spec, route.method, route.path) {
                 complete(operation, route);
             }
         }
@@ -114,19 +112,42 @@ fn complete(operation: &mut Operation, route: &Route) {
             "Too many failed attempts from this address; Retry-After says how long to wait",
         ),
     ];
+    let ways: &[&str] = if is_protected { &["rootPassword", "agentPassword"] } else { &[] };
+    describe(operation, &refusals, REFUSAL, ways);
+}
+
+/// The operation of a route, where the document has it.
+pub(super) fn operation_at<'a>(spec: &'a mut Spec, method: &str, path: &str) -> Option<&'a mut Operation> {
+    let item = spec.paths.paths.get_mut(path)?;
+    let operation = match method {
+        "GET" => &mut item.get,
+        "PUT" => &mut item.put,
+        "DELETE" => &mut item.delete,
+        "PATCH" => &mut item.patch,
+        _ => &mut item.post,
+    };
+    operation.as_mut()
+}
+
+/// Its refusals (those that apply, by status, in the shape of this name) and the ways of being let in; none for an open one.
+pub(super) fn describe(
+    operation: &mut Operation,
+    refusals: &[(bool, &str, &str)],
+    shape: &str,
+    ways: &[&str],
+) {
     // The first line about the operation is what a success means, where the handler says no more.
     if let Some(RefOr::T(success)) = operation.responses.responses.get_mut("200")
         && success.description.is_empty()
     {
         success.description = operation.summary.clone().unwrap_or_default();
     }
-    for (_, status, about) in refusals.into_iter().filter(|(applies, _, _)| *applies) {
-        operation.responses.responses.insert(status.to_owned(), RefOr::T(refusal(about)));
+    for (_, status, about) in refusals.iter().filter(|(applies, _, _)| *applies) {
+        operation.responses.responses.insert((*status).to_owned(), RefOr::T(refusal(about, shape)));
     }
-    if is_protected {
+    if !ways.is_empty() {
         let scopes: [&str; 0] = [];
-        let by = |name| SecurityRequirement::new(name, scopes);
-        operation.security = Some(vec![by("rootPassword"), by("agentPassword")]);
+        operation.security = Some(ways.iter().map(|way| SecurityRequirement::new(*way, scopes)).collect());
     }
 }
 
@@ -138,9 +159,9 @@ fn operation_id(route: &Route) -> String {
         .replace("{zone_name}", "by_name")
 }
 
-fn refusal(about: &str) -> Response {
+fn refusal(about: &str, shape: &str) -> Response {
     let mut refusal = Response::new(about);
-    let schema = RefOr::Ref(Ref::from_schema_name(REFUSAL));
+    let schema = RefOr::Ref(Ref::from_schema_name(shape));
     let content = ContentBuilder::new().schema(Some(schema)).build();
     refusal.content.insert("application/json".to_owned(), content.into());
     refusal

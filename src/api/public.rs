@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use actix_web::HttpRequest;
-use serde_json::Value;
+use actix_web::{HttpRequest, HttpResponse};
 
 use super::call::Open;
-use super::reply::Outcome;
+use super::meta::Meta;
+use super::reply::{Outcome, failure};
+use super::v2;
 use crate::app::StatusView;
 use crate::clock;
 use crate::error::{Code, Error, Result};
@@ -44,12 +45,18 @@ pub(super) async fn info(open: Open) -> Outcome<Info> {
         version: API_VERSION.to_owned(),
         is_obproxy_agent: false,
         security: view.has_agent_password,
-        supported_auth: vec!["v2".to_owned()],
+        supported_auth: supported_auth(open.door.takes_v1()),
         product: PRODUCT.to_owned(),
         product_version: PRODUCT_VERSION.to_owned(),
         engine: view.engine.name().to_owned(),
         auth_schemes: auth_schemes(&open),
     }))
+}
+
+/// v2 first, always: SDKs take the first one that they know (`security.md` §10).
+fn supported_auth(takes_v1: bool) -> Vec<String> {
+    let schemes = if takes_v1 { &["v2", "v1"][..] } else { &["v2"] };
+    schemes.iter().map(|scheme| (*scheme).to_owned()).collect()
 }
 
 fn auth_schemes(open: &Open) -> Option<AuthSchemes> {
@@ -171,24 +178,21 @@ pub(super) fn render_status(view: StatusView) -> Status {
 }
 
 fn credential(view: &StatusView) -> CredentialView {
-    use crate::app::health::Sql;
+    use crate::app::health::{Sql, password_hint};
     let (state, hint) = match (&view.health.process, &view.health.sql) {
         (Some(_), Sql::Serving | Sql::Restricted(_)) => ("ACCEPTED", None),
-        (Some(_), Sql::Refused) => (
-            "REFUSED",
-            Some(
-                "the password was changed elsewhere; give the new one with `obpilot cluster password`"
-                    .to_owned(),
-            ),
-        ),
+        (Some(_), Sql::Refused) => ("REFUSED", Some(password_hint(view.state.identity).to_owned())),
         (None, _) | (Some(_), Sql::Unknown | Sql::Silent(_)) => ("UNKNOWN", None),
     };
     let since = (state != "UNKNOWN").then(|| on_wire(view.health.sql_since));
     CredentialView { state: state.to_owned(), since, hint }
 }
 
-/// Unknown paths and methods: 404, never 405 (`http-api.md` §1.2).
-pub(super) async fn not_found(request: HttpRequest) -> Outcome<Value> {
+/// Unknown paths and methods: 404, never 405 (`http-api.md` §1.2), but for v2.
+pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
+    if v2::is_ours(request.path()) {
+        return v2::not_found(&request);
+    }
     let text = format!("there is no {} {}", request.method(), request.path());
-    Outcome::nothing(Err(Error::new(Code::NotFound, text)))
+    failure(&Meta::of(&request), &Error::new(Code::NotFound, text))
 }

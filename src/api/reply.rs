@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::meta::Meta;
+use super::v2;
 use crate::clock;
 use crate::error::{Code, Error};
 use crate::model::on_wire;
@@ -122,8 +123,12 @@ fn status_of(error: &Error) -> StatusCode {
     StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// The envelope of an error. What only helps us goes to the log, once, here.
+/// The envelope of an error. What only helps us goes to the log, once, here. A request to v2 that never came to its door gets
+/// the envelope of v2.
 pub(super) fn failure(meta: &Meta, error: &Error) -> HttpResponse {
+    if v2::is_ours(&meta.target) {
+        return v2::failed(meta, error);
+    }
     let status = status_of(error);
     if status.is_server_error() {
         tracing::warn!(trace_id = %meta.trace_id, code = error.code.name(), cause = %error.chain(), "a request failed");

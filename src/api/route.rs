@@ -7,7 +7,8 @@ use actix_web::web::{ServiceConfig, method};
 use actix_web::{HttpRequest, web};
 
 use super::{
-    agent, audit, events, info, keys, login, ob, parameters, public, reading, rpc, scale, task, upgrade,
+    accounts, agent, audit, events, info, keys, login, ob, parameters, public, reading, restart, rpc, scale,
+    take_over, task, upgrade,
 };
 use crate::secure::RouteClass;
 
@@ -60,7 +61,9 @@ routes! {
     POST "/api/v1/observer/config" Protected => ob::observer_config;
     PUT "/api/v1/observer/config" Protected => ob::observer_config_by_put;
     POST "/api/v1/ob/init" Protected => ob::init;
+    POST "/api/v1/ob/take_over" Protected => take_over::take_over;
     POST "/api/v1/ob/start" Protected => ob::start;
+    POST "/api/v1/ob/restart" Protected => restart::restart;
     POST "/api/v1/ob/stop" Protected => ob::stop;
     POST "/api/v1/ob/zone/{zone_name}/stop" Protected => ob::stop_zone;
     POST "/api/v1/ob/zone/{zone_name}/stop/check" Protected => ob::check_zone_stop;
@@ -82,8 +85,15 @@ routes! {
     GET "/api/v1/observer/info" Protected => info::observer_info;
     GET "/api/v1/ob/agents" Protected => agent::agents;
 
+    GET "/api/v1/security/accounts" Protected => accounts::list;
+    POST "/api/v1/security/accounts" Protected => accounts::add;
+    DELETE "/api/v1/security/accounts/{id}" Protected => accounts::remove;
+    POST "/api/v1/security/key-pairs" Protected => accounts::add_pair;
+    DELETE "/api/v1/security/key-pairs/{id}" Protected => accounts::remove_pair;
     GET "/api/v1/security/keys" Protected => keys::show;
     POST "/api/v1/security/keys/rotate" Protected => keys::rotate;
+    POST "/api/v1/security/certificates" Protected => keys::issue;
+    POST "/api/v1/security/ca/rotate" Protected => keys::rotate_ca;
 
     POST "/api/v1/agent/upgrade/check" Protected => upgrade::check_agent;
     POST "/api/v1/agent/upgrade" Protected => upgrade::agent;
@@ -129,10 +139,11 @@ pub(super) fn class_of(request: &HttpRequest) -> RouteClass {
 }
 
 /// What a follower leaves to its master.
-const FOR_THE_MASTER: [&str; 5] = [
+const FOR_THE_MASTER: [&str; 6] = [
     "/api/v1/obcluster/config",
     "/api/v1/observer/config",
     "/api/v1/ob/init",
+    "/api/v1/ob/take_over",
     "/api/v1/ob/info",
     "/api/v1/ob/agents",
 ];

@@ -88,11 +88,11 @@ pub(super) async fn delete_zone(call: Call<DeleteZoneBody>, zone: Path<String>) 
     }
 }
 
-fn refused(error: Error) -> TaskOrPlan {
+pub(super) fn refused(error: Error) -> TaskOrPlan {
     Either::Left(Outcome::data(Err(error)))
 }
 
-fn planned(plan: Result<Option<Plan>>) -> TaskOrPlan {
+pub(super) fn planned(plan: Result<Option<Plan>>) -> TaskOrPlan {
     match plan {
         Ok(Some(plan)) => Either::Right(Outcome::data(Ok(render_plan(plan)))),
         Ok(None) => Either::Left(Outcome::no_content()),
@@ -100,7 +100,7 @@ fn planned(plan: Result<Option<Plan>>) -> TaskOrPlan {
     }
 }
 
-fn made(dag: Result<Option<DagDetail>>) -> TaskOrPlan {
+pub(super) fn made(dag: Result<Option<DagDetail>>) -> TaskOrPlan {
     Either::Left(match dag {
         Ok(Some(dag)) => Outcome::data(Ok(dag)),
         Ok(None) => Outcome::no_content(),

@@ -16,10 +16,7 @@ use actix_web::web::Bytes;
 
 use super::meta::Meta;
 use super::reply::no_content;
-use crate::secure::Exchange;
-
-/// The type of a sealed answer.
-const SEALED: &str = "application/vnd.obpilot.v3";
+use crate::secure::{Exchange, V3_CONTENT_TYPE};
 
 /// Left in a request's extensions by the door: its answer is sealed with this.
 pub(super) struct Answering(pub(super) Exchange);
@@ -35,7 +32,7 @@ pub(super) fn sealed<B: MessageBody + 'static>(response: ServiceResponse<B>) -> 
         response = response.map_body(|_, _| BoxBody::new(nothing));
     }
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(SEALED));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(V3_CONTENT_TYPE));
     headers.remove(CONTENT_LENGTH);
     response.map_body(|_, body| BoxBody::new(Pieces { body, exchange, number: 0, came: 0, has_ended: false }))
 }

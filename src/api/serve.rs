@@ -1,9 +1,10 @@
 //! Listeners: TCP with HTTP/1.1 and HTTP/2 (by prior knowledge), and the Unix socket; limits; the graceful end.
 
 use std::any::Any;
+use std::fs::DirBuilder;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -17,12 +18,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::FutureExt;
 
 use super::audit;
+use super::certified::{self, HasCertificate};
 use super::door::Door;
 use super::drain::{Counted, InFlight, counted};
-use super::meta::{Meta, Peer};
+use super::meta::{Meta, OverTls, Peer};
 use super::reply::Failure;
 use super::route;
 use super::sealed::sealed;
+use super::v2;
 use crate::config::Api;
 use crate::error::Error;
 use crate::secure::Tls;
@@ -67,10 +70,18 @@ pub fn listen(
 ) -> Result<Listeners, ServeError> {
     let mut tcp = Vec::with_capacity(addrs.len());
     for addr in addrs {
-        let bound = TcpListener::bind(addr).and_then(|l| l.set_nonblocking(true).map(|()| l));
+        let bound =
+            TcpListener::bind(addr).and_then(|l| l.set_nonblocking(true).and(at_once(&l)).map(|()| l));
         tcp.push(bound.map_err(|source| ServeError::Tcp { addr: *addr, source })?);
     }
     Ok(Listeners { tcp, unix: listen_unix(socket, scratch, is_shared)? })
+}
+
+/// What is written goes out at once, on every connection that is accepted here: an answer in pieces, such as one of scheme v3 or a
+/// handshake, would wait 40 ms for the client to acknowledge the piece before.
+fn at_once(listener: &TcpListener) -> io::Result<()> {
+    nix::sys::socket::setsockopt(listener, nix::sys::socket::sockopt::TcpNoDelay, &true)?;
+    Ok(())
 }
 
 /// The socket appears with its final mode: it is bound in a directory that only we can enter, and moved into place.
@@ -85,7 +96,8 @@ fn listen_unix(path: &Utf8Path, scratch: &Utf8Path, is_shared: bool) -> Result<U
         return Err(ServeError::Served { path: path.to_owned() });
     }
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).map_err(fail)?;
+        // Whoever can write there can put another socket in its place, whatever the umask says.
+        DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(fail)?;
     }
     match std::fs::remove_file(&hidden) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
@@ -154,16 +166,19 @@ pub fn serve(
     let Listeners { tcp, unix } = listeners;
     let in_flight = InFlight::new();
     let counter = in_flight.clone();
+    let is_by_certificate = tls.is_some_and(Tls::is_by_certificate);
     let factory = move || {
         let door = door.clone();
-        let (clock, witness) = (door.clone(), door.clone());
-        let counter = counter.clone();
+        let (clock, witness, knocked) = (door.clone(), door.clone(), door.clone());
+        let (counter, own) = (counter.clone(), door.app().own().ip);
         App::new()
             .app_data(web::Data::new(door))
+            .configure(v2::configure)
             .configure(route::configure)
             .wrap(NormalizePath::trim())
             .wrap_fn(move |request, service| audit::witness(request, service, witness.clone()))
-            .wrap_fn(move |request, service| guard(request, service, clock.now().as_second(), &counter))
+            .wrap_fn(move |request, service| known(request, service, is_by_certificate, &knocked))
+            .wrap_fn(move |request, service| guard(request, service, own, clock.now().as_second(), &counter))
     };
     let mut server = HttpServer::new(factory)
         .workers(config.workers)
@@ -185,10 +200,37 @@ pub fn serve(
     Ok(Served { server, handle, in_flight })
 }
 
+/// Where clients have to show a certificate, nothing is looked at for who has shown none.
+fn known<S, B>(
+    request: ServiceRequest,
+    service: &S,
+    is_by_certificate: bool,
+    door: &Door,
+) -> impl Future<Output = Result<ServiceResponse<B>, actix_web::Error>> + use<S, B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
+{
+    let checked = if is_by_certificate { certified::check(&request) } else { Ok(()) };
+    let work = match checked {
+        Ok(()) => Ok(service.call(request)),
+        Err(error) => {
+            audit::refused(door, request.request(), &error);
+            Err(Failure::new(error, Meta::of(request.request())))
+        }
+    };
+    async move {
+        match work {
+            Ok(work) => work.await,
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}
+
 /// The outermost layer: whatever happens below becomes an envelope.
 pub(super) fn guard<S, B>(
     request: ServiceRequest,
     service: &S,
+    own: IpAddr,
     received_secs: i64,
     in_flight: &InFlight,
 ) -> impl Future<Output = Result<ServiceResponse<Counted>, actix_web::Error>> + use<S, B>
@@ -199,7 +241,7 @@ where
     let ticket = in_flight.enter();
     let target = request.uri().path_and_query().map_or("/", |t| t.as_str()).to_owned();
     let peer = request.conn_data::<Peer>().copied().unwrap_or(Peer::Unknown);
-    let meta = Rc::new(Meta::new(target, request.headers(), peer, received_secs));
+    let meta = Rc::new(Meta::new(target, request.headers(), peer, own, received_secs));
     request.extensions_mut().insert(Rc::clone(&meta));
     let work = AssertUnwindSafe(service.call(request)).catch_unwind();
     async move {
@@ -208,7 +250,7 @@ where
             let text = "the request hit a defect of the agent; its log has more under the traceId of this answer";
             Err(Failure::new(Error::unexpected(text), meta).into())
         });
-        answer.map(|response| counted(sealed(response), ticket))
+        answer.map(|response| counted(sealed(v2::with_allowance(response)), ticket))
     }
 }
 
@@ -217,7 +259,14 @@ fn note_peer(connection: &dyn Any, extensions: &mut Extensions) {
     use actix_tls::accept::rustls_0_23::TlsStream;
     use actix_web::rt::net::{TcpStream, UnixStream};
     let plain = connection.downcast_ref::<TcpStream>();
-    let tcp = plain.or_else(|| connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0));
+    let tls = connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref());
+    if tls.is_some() {
+        extensions.insert(OverTls);
+    }
+    if tls.is_some_and(|(_, tls)| tls.peer_certificates().is_some()) {
+        extensions.insert(HasCertificate);
+    }
+    let tcp = plain.or_else(|| tls.map(|(tcp, _)| tcp));
     let tcp = tcp.and_then(|tcp| tcp.peer_addr().ok());
     let unix = connection.downcast_ref::<UnixStream>().and_then(|unix| unix.peer_cred().ok());
     let peer = match (tcp, unix) {

@@ -153,19 +153,7 @@ mod tests {
     }
 
     fn member(agent: AgentAddr, key: &PeerIdentity) -> Member {
-        Member {
-            agent,
-            zone: "zone1".parse().unwrap(),
-            identity: Identity::ClusterAgent,
-            sql_port: 2881,
-            rpc_port: 2882,
-            version: String::new(),
-            home_path: String::new(),
-            public_key: String::new(),
-            os: String::new(),
-            architecture: String::new(),
-            peer_key: key.public_on_wire(),
-        }
+        Member { peer_key: key.public_on_wire(), ..Member::sample(agent, "zone1", Identity::ClusterAgent) }
     }
 
     /// Nobody shares a secret with whoever is no member any more, or is somebody else under its address.

@@ -3,18 +3,24 @@
 use std::time::Duration;
 
 use actix_web::web::Path;
+use futures_util::future::join_all;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::call::Call;
+use super::info::ask;
 use super::reply::Outcome;
 use crate::app::{Blocked, DagList, Watch};
 use crate::engine::port::Detail;
-use crate::error::{Code, Result};
-use crate::model::{EventId, on_wire};
+use crate::error::{Code, Error, Result};
+use crate::model::{EventId, Identity, InstanceId, Timestamp, on_wire};
 use crate::wire::{
     self, BlockedView, Contents, DagDetail, Envelope, LockView, LogLine, NodeDetail, NotReached,
     OperatorBody, SubTaskDetail, WaitView, operator_body,
 };
+
+/// For another agent to tell its tasks.
+const OTHERS_LIMIT: Duration = Duration::from_secs(3);
 
 /// One task, at once or when it has changed
 #[utoipa::path(get, path = "/api/v1/task/dag/{id}", tag = "task",
@@ -29,10 +35,19 @@ pub(super) async fn dag(call: Call<()>, id: Path<String>) -> Outcome<DagDetail> 
         let details = call.show_details()?;
         let watch = watch(&call)?;
         let detail = call.app.dag(&id, details, watch).await?;
-        Ok(wire::dag_detail(call.app.own(), &detail, details))
+        Ok(shown(&call, &detail, details))
     }
     .await;
     Outcome::data(found)
+}
+
+/// With its number in v2, as far as that is known without asking anybody.
+fn shown(call: &Call<()>, detail: &Detail, details: bool) -> DagDetail {
+    let own = call.app.own();
+    let is_main = detail.snapshot.definition.main_dag.is_none();
+    let server = call.app.known_numbers().of(own).filter(|_| is_main);
+    let number = server.and_then(|server| InstanceId::of_dag(server, detail.snapshot.id));
+    DagDetail { task_instance_id: number.map(InstanceId::get), ..wire::dag_detail(own, detail, details) }
 }
 
 fn watch(call: &Call<()>) -> Result<Option<Watch>> {
@@ -74,15 +89,16 @@ pub(super) async fn sub_task_logs(call: Call<()>, id: Path<String>) -> Outcome<C
     Outcome::list(rows.map(|rows| rows.iter().map(wire::log_line).collect()))
 }
 
-/// RETRY, ROLLBACK, CANCEL or PASS a task
+/// RETRY, ROLLBACK, CANCEL or PASS a task; PAUSE, RESUME or ABORT one that has safe points
 ///
+/// A pause or an abort is recorded when this answers, and takes effect before the next safe point.
 /// `obpilot.operators` of the task tells which are possible now.
 #[utoipa::path(post, path = "/api/v1/task/dag/{id}", tag = "task", params(("id" = String, Path, description = "Generic id of the task")),
     request_body = OperatorBody, responses((status = 200, description = "The new state can be read", body = Envelope<Value>)))]
 pub(super) async fn operate_dag(call: Call<OperatorBody>, id: Path<String>) -> Outcome<Value> {
     let done: Result<()> = async {
-        let operator = operator_body(&call.body, &id, Code::DagOperatorUnknown)?;
-        call.app.operate_dag(&id, operator, &call.caller).await
+        let wish = operator_body(&call.body, &id, Code::DagOperatorUnknown)?;
+        call.app.operate_dag(&id, wish, &call.caller).await
     }
     .await;
     Outcome::nothing(done)
@@ -93,8 +109,8 @@ pub(super) async fn operate_dag(call: Call<OperatorBody>, id: Path<String>) -> O
     request_body = OperatorBody, responses((status = 200, body = Envelope<Value>)))]
 pub(super) async fn operate_node(call: Call<OperatorBody>, id: Path<String>) -> Outcome<Value> {
     let done: Result<()> = async {
-        let operator = operator_body(&call.body, &id, Code::NodeOperatorUnknown)?;
-        call.app.operate_node(&id, operator, &call.caller).await
+        let wish = operator_body(&call.body, &id, Code::NodeOperatorUnknown)?;
+        call.app.operate_node(&id, wish, &call.caller).await
     }
     .await;
     Outcome::nothing(done)
@@ -110,7 +126,18 @@ async fn list(call: Call<()>, list: DagList) -> Outcome<Contents<DagDetail>> {
 }
 
 fn render(call: &Call<()>, dags: Vec<Detail>, details: bool) -> Vec<DagDetail> {
-    dags.iter().map(|detail| wire::dag_detail(call.app.own(), detail, details)).collect()
+    dags.iter().map(|detail| shown(call, detail, details)).collect()
+}
+
+/// What the other agents answer, as many as do in time. Who is asked by another agent asks nobody.
+async fn of_others<T: DeserializeOwned>(call: &Call<()>, target: &str, details: bool) -> Vec<T> {
+    if call.peer.is_some() {
+        return Vec::new();
+    }
+    let target = format!("{target}?show_details={details}");
+    let others = call.app.agents().into_iter().filter(|agent| *agent != call.app.own());
+    let answers = join_all(others.map(|agent| ask(call, agent, &target, OTHERS_LIMIT))).await;
+    answers.into_iter().flatten().filter_map(|data| serde_json::from_value(data).ok()).collect()
 }
 
 /// All tasks of the cluster (only on a CLUSTER AGENT)
@@ -127,11 +154,22 @@ pub(super) async fn dags_agent(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     list(call, DagList::Agent).await
 }
 
-/// What nobody has dealt with yet: tasks that run, and failed ones that took a lock
+/// What nobody has dealt with yet: tasks that run, and failed ones that took a lock; in a cluster those of all its agents
 #[utoipa::path(get, path = "/api/v1/task/dag/unfinish", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
 pub(super) async fn unfinished(call: Call<()>) -> Outcome<Contents<DagDetail>> {
-    list(call, DagList::Unfinished).await
+    let found: Result<_> = async {
+        let details = call.show_details()?;
+        let mut all = render(&call, call.app.dags(DagList::Unfinished, details).await?, details);
+        if call.app.ledger().state().identity == Identity::ClusterAgent {
+            let target = "/api/v1/task/dag/agent/unfinish";
+            let theirs = of_others::<Contents<DagDetail>>(&call, target, details).await;
+            all.extend(theirs.into_iter().flat_map(|theirs| theirs.contents));
+        }
+        Ok(all)
+    }
+    .await;
+    Outcome::list(found)
 }
 
 /// The same of the cluster (only on a CLUSTER AGENT)
@@ -148,13 +186,19 @@ pub(super) async fn unfinished_agent(call: Call<()>) -> Outcome<Contents<DagDeta
     list(call, DagList::AgentUnfinished).await
 }
 
-/// The newest task that took the lock of the cluster
+/// The newest task of any agent that changed which servers the cluster has
 #[utoipa::path(get, path = "/api/v1/task/dag/maintain/ob", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<DagDetail>)))]
 pub(super) async fn maintain_ob(call: Call<()>) -> Outcome<DagDetail> {
     let found: Result<_> = async {
         let details = call.show_details()?;
-        Ok(wire::dag_detail(call.app.own(), &call.app.last_cluster_maintenance()?, details))
+        let own = call.app.last_cluster_maintenance(details).await?;
+        let own = own.map(|own| shown(&call, &own, details));
+        let theirs = of_others::<DagDetail>(&call, "/api/v1/task/dag/maintain/ob", details).await;
+        let begun = |dag: &DagDetail| dag.start_time.parse::<Timestamp>().ok();
+        own.into_iter().chain(theirs).max_by_key(begun).ok_or_else(|| {
+            Error::new(Code::TaskNotFound, "no task has ever changed which servers this cluster has")
+        })
     }
     .await;
     Outcome::data(found)
@@ -166,7 +210,7 @@ pub(super) async fn maintain_ob(call: Call<()>) -> Outcome<DagDetail> {
 pub(super) async fn maintain_agent(call: Call<()>) -> Outcome<DagDetail> {
     let found: Result<_> = async {
         let details = call.show_details()?;
-        Ok(wire::dag_detail(call.app.own(), &call.app.last_maintenance(details).await?, details))
+        Ok(shown(&call, &call.app.last_maintenance(details).await?, details))
     }
     .await;
     Outcome::data(found)
@@ -178,7 +222,9 @@ pub(super) async fn maintain_agent(call: Call<()>) -> Outcome<DagDetail> {
 pub(super) async fn maintain_agents(call: Call<()>) -> Outcome<Contents<DagDetail>> {
     let found: Result<_> = async {
         let details = call.show_details()?;
-        Ok(render(&call, call.app.last_maintenances(details).await?, details))
+        let mut all = render(&call, call.app.last_maintenances(details).await?, details);
+        all.extend(of_others(&call, "/api/v1/task/dag/maintain/agent", details).await);
+        Ok(all)
     }
     .await;
     Outcome::list(found)

@@ -96,9 +96,9 @@ async fn h19_a_panic_becomes_an_envelope() {
         panic!("the innermost secret")
     }
     let in_flight = super::drain::InFlight::new();
-    let app = App::new()
-        .route("/api/v1/time", web::get().to(handler))
-        .wrap_fn(move |request, service| super::serve::guard(request, service, 0, &in_flight));
+    let app = App::new().route("/api/v1/time", web::get().to(handler)).wrap_fn(move |request, service| {
+        super::serve::guard(request, service, [127, 0, 0, 1].into(), 0, &in_flight)
+    });
     let app = test::init_service(app).await;
     let request = test::TestRequest::get().uri("/api/v1/time").insert_header(("X-OBSHELL-Trace-ID", "mine"));
     let error = test::try_call_service(&app, request.to_request()).await.unwrap_err();

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use crate::cluster::{Ledger, Secrets};
+use crate::cluster::Ledger;
 use crate::config::Auth;
 use crate::error::{Error, Result};
 use crate::model::{Identity, Password};
@@ -16,24 +16,24 @@ use crate::secure::{HeaderKind, SessionId, is_same};
 #[derive(Clone, Debug)]
 pub(super) struct Worth {
     identity: Identity,
-    /// The secrets themselves are not kept alive: only whether they are still the ones.
-    secrets: Weak<Secrets>,
+    /// Of the passwords.
+    era: Weak<()>,
 }
 
 impl Worth {
     pub(super) fn of(ledger: &Ledger) -> Self {
-        Self { identity: ledger.state().identity, secrets: Arc::downgrade(&ledger.secrets()) }
+        Self { identity: ledger.state().identity, era: Arc::downgrade(&ledger.secrets().era) }
     }
 
     /// The same, of secrets that this root password is one of: it was not known before its caller came with it.
     pub(super) fn of_root(ledger: &Ledger, root: &Password) -> Option<Self> {
         let (identity, secrets) = (ledger.state().identity, ledger.secrets());
         let is_it = secrets.root.as_ref().is_some_and(|known| is_same(known.expose(), root.expose()));
-        is_it.then(|| Self { identity, secrets: Arc::downgrade(&secrets) })
+        is_it.then(|| Self { identity, era: Arc::downgrade(&secrets.era) })
     }
 
     fn is(&self, other: &Self) -> bool {
-        self.identity == other.identity && self.secrets.ptr_eq(&other.secrets)
+        self.identity == other.identity && self.era.ptr_eq(&other.era)
     }
 }
 
@@ -78,7 +78,7 @@ impl UserSessions {
     fn kept(&self, now: i64) -> MutexGuard<'_, Vec<Kept>> {
         let mut kept = self.kept.lock().expect("no holder of this lock panics");
         kept.retain(|session| {
-            now - session.used_at <= self.lifetime_secs && session.worth.secrets.strong_count() > 0
+            now - session.used_at <= self.lifetime_secs && session.worth.era.strong_count() > 0
         });
         kept
     }
@@ -139,6 +139,7 @@ impl UserSessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Secrets;
 
     const ROOT: HeaderKind = HeaderKind::Database;
 
@@ -157,7 +158,7 @@ mod tests {
     }
 
     fn worth(identity: Identity, secrets: &Arc<Secrets>) -> Worth {
-        Worth { identity, secrets: Arc::downgrade(secrets) }
+        Worth { identity, era: Arc::downgrade(&secrets.era) }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::flow::{member, newcomer};
 use crate::model::{API_VERSION, AgentAddr, Identity, Member, Password, Timestamp, ZoneName};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// `GET /info`.
 #[derive(Clone, Debug)]
@@ -25,6 +26,9 @@ pub struct AgentView {
     pub has_agent_password: bool,
     pub engine: EngineKind,
 }
+
+/// How long the answer to a join waits for it. What takes longer goes on without whoever asked.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// `GET /status`.
 #[derive(Clone, Debug)]
@@ -98,6 +102,16 @@ impl App {
     /// The identity's refusal, ours or the target's; other versions there; the master's refusal; a held lock, or a failing
     /// store. Nothing is made then.
     pub async fn join(&self, wanted: JoinRequest, caller: &Caller, request: Request) -> Result<Snapshot> {
+        let is_own = wanted.target == self.own();
+        let made = self.make_join(wanted, caller, request).await?;
+        // An SDK asks the master for this task at once, and gives up when that does not know us: so both know each other first.
+        if !is_own {
+            self.until_at_rest(made.id, JOIN_PATIENCE).await?;
+        }
+        Ok(made)
+    }
+
+    async fn make_join(&self, wanted: JoinRequest, caller: &Caller, request: Request) -> Result<Snapshot> {
         self.make(caller, request, async || {
             may(Act::Join, self.own(), self.parts.ledger.state().identity)?;
             let JoinRequest { target, zone, master_password } = wanted;
@@ -172,6 +186,7 @@ impl App {
             return Err(Error::new(Code::IllegalArgument, format!("{} cannot be a follower", member.agent)));
         }
         self.check_free().await?;
+        self.check_none_half().await?;
         if !is_trial {
             let follower = Member { identity: Identity::Follower, ..member };
             self.parts.ledger.change(Change::MemberKnown(follower), &caller.actor).await?;
@@ -207,6 +222,9 @@ impl App {
             return self.make(caller, request, async || Ok(template)).await.map(Some);
         }
         may(Act::Leave, self.own(), state.identity)?;
+        if state.identity == Identity::Master {
+            self.check_none_half().await?;
+        }
         let is_own = target == self.own();
         let params = |agents| member::Remove { agents, actor: actor.clone() };
         let template = match (state.identity, is_own) {

@@ -63,6 +63,15 @@ impl App {
         let concerned = snapshot.sub_tasks().filter(|(_, sub)| {
             sub.state.is_active() || sub.state == SubTaskState::Waiting || is_failed && sub.failure.is_some()
         });
+        let paused = snapshot.paused_before().map(|node| Wait {
+            task: GenericId::agent(self.own(), snapshot.id.0).to_string(),
+            name: snapshot.definition.name.clone(),
+            node: snapshot.definition_of(node).name.clone(),
+            agent: snapshot.nodes[node].sub_tasks[0].agent,
+            what: "paused before it; somebody has to resume, abort or roll back the task".to_owned(),
+            since: snapshot.ended_at,
+            until: None,
+        });
         concerned
             .map(|(at, sub)| {
                 let failed = sub.failure.as_ref().filter(|_| is_failed);
@@ -77,6 +86,7 @@ impl App {
                     until: snapshot.gives_up_at(at),
                 }
             })
+            .chain(paused)
             .collect()
     }
 }

@@ -46,6 +46,7 @@ impl App {
                 return Err(Error::new(Code::ClusterNameEmpty, "clusterName must not be empty"));
             }
             self.may_configure(Act::Configure)?;
+            self.check_none_half().await?;
             let sealer = &self.parts.ports.sealer;
             let root_password = wanted
                 .root_password
@@ -73,6 +74,7 @@ impl App {
         self.make(caller, request, async || {
             let config = tidy_keys(config).map_err(config_error)?;
             self.may_configure(Act::Configure)?;
+            self.check_none_half().await?;
             let scope = scope?;
             self.parts.ledger.state().members.in_scope(&scope)?;
             let params = settings::ObserverParams { scope, config, actor: caller.actor.clone() };
@@ -82,7 +84,7 @@ impl App {
     }
 
     /// A follower's wish belongs to its master; it comes here only when that was not reached.
-    fn may_configure(&self, act: Act) -> Result<()> {
+    pub(super) fn may_configure(&self, act: Act) -> Result<()> {
         let identity = self.identity();
         may(act, self.own(), identity)?;
         if identity == Identity::Follower {
@@ -99,6 +101,7 @@ impl App {
         self.make(caller, request, async || {
             let state = self.parts.ledger.state();
             self.may_configure(Act::Init)?;
+            self.check_none_half().await?;
             if state.cluster.id.is_none() || state.cluster.name.is_none() {
                 let text = "the cluster has no name and id yet; set them first (POST /api/v1/obcluster/config)";
                 return Err(Error::new(Code::BadRequest, text));

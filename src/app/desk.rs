@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::context::{App, Caller, Request};
-use crate::cluster::{Act, Change, effective, may};
+use crate::cluster::{Act, Change, Members, effective, may};
 use crate::engine::DagState;
 use crate::error::{Code, Error, Result};
 use crate::flow::member;
@@ -50,6 +50,8 @@ impl App {
                 let change = Change::RootPassword(password.0.clone());
                 ports.ledger.change(change, &format!("agent {from}")).await.map(|()| Value::Null)
             }
+            Ask::Certify { public_key } => Ok(json!(ports.trust.certify(from, public_key).await?)),
+            Ask::TakeAuthority { grant } => ports.trust.take(from, grant).await.map(|()| Value::Null),
             Ask::Leave { actor } => self.let_go(from, actor).await.map(|()| Value::Null),
             Ask::CheckPassword { credential } => Ok(json!(self.knows(credential).await)),
             Ask::Welcome { member } => {
@@ -59,8 +61,19 @@ impl App {
             Ask::Farewell { agent } => {
                 self.told_of_a_member(from, Change::MemberLeft(*agent)).await.map(|()| Value::Null)
             }
+            Ask::Topology { topology } => {
+                self.check_member(from)?;
+                may(Act::Operate, self.own(), self.identity())?;
+                self.know(topology.clone(), &format!("agent {from}")).await.map(|()| Value::Null)
+            }
+            Ask::Instance { what } => {
+                self.check_member(from)?;
+                self.tell_instance(what).await
+            }
+            Ask::Accounts { accounts } => Ok(json!(self.swap_accounts(from, accounts).await?)),
             Ask::Prepare(_)
             | Ask::Go { .. }
+            | Ask::GoOn { .. }
             | Ask::Watch { .. }
             | Ask::Renew { .. }
             | Ask::End { .. }
@@ -73,11 +86,17 @@ impl App {
         let state = self.parts.ledger.state();
         let is_from_master = state.members.is_master(from) || from == self.own();
         let wanted: &[Identity] = match request.operation {
-            Operation::Start | Operation::Stop { .. } | Operation::Stand | Operation::Retire { .. } => {
-                &[Identity::ClusterAgent]
-            }
+            Operation::Start
+            | Operation::Stop { .. }
+            | Operation::Stand
+            | Operation::Launch
+            | Operation::Restart { .. }
+            | Operation::Retire { .. } => &[Identity::ClusterAgent],
             Operation::Adopt { .. } => &[Identity::Follower, Identity::ScalingOut, Identity::ClusterAgent],
             Operation::Leave => &[Identity::Follower, Identity::ScalingOut, Identity::Single],
+            Operation::BeTakenOver { .. } | Operation::FollowAgain { .. } => {
+                &[Identity::Follower, Identity::ClusterAgent]
+            }
             Operation::Unadopt { .. } => &[Identity::ScalingOut, Identity::ClusterAgent],
             Operation::Deploy { .. }
             | Operation::Undeploy
@@ -90,6 +109,11 @@ impl App {
                 format!("{} is {}, but must be {} for this", self.own(), state.identity, wanted.join(" or "));
             return Err(Error::new(Code::IdentityNotSupported, text));
         }
+        let leads = |members: &Members| members.is_master(from);
+        if matches!(&request.operation, Operation::FollowAgain { members } if !leads(members)) {
+            let text = format!("{from} does not lead those whom {} is told to follow", self.own());
+            return Err(Error::new(Code::IllegalArgument, text));
+        }
         if state.identity == Identity::Follower && !is_from_master {
             return Err(Error::new(
                 Code::IdentityNotSupported,
@@ -97,6 +121,15 @@ impl App {
             ));
         }
         Ok(())
+    }
+
+    /// Who is being added, or was removed, has a key to speak to us, and no say in what the cluster does.
+    fn check_member(&self, from: AgentAddr) -> Result<()> {
+        if from == self.own() || self.parts.ledger.state().members.find(from).is_some() {
+            return Ok(());
+        }
+        let text = format!("{from} is no member of the cluster of {}", self.own());
+        Err(Error::new(Code::AgentNotExist, text))
     }
 
     /// What we tell of ourselves.
@@ -119,12 +152,14 @@ impl App {
             identity: state.identity,
             is_initialised: self.parts.ports.process.is_initialised(),
             process: health.process.as_ref().map(|process| process.pid),
+            process_since: health.process.as_ref().map(|process| process.started_at),
             ob_state: health.ob_state(),
             server: health.in_words(),
             why: health.why(),
             sql_port: state.server.sql_port,
             ob_version: state.server.version.clone().or_else(|| self.learned().binary_version),
             held_by,
+            under_way: self.own_marks().await,
             data_dir,
             redo_dir,
             log_dir: format!("{home}/log"),

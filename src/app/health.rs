@@ -8,7 +8,7 @@
 //!
 //! Not here: starting and stopping (`flow`), how a process is watched (`process`).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -26,7 +26,7 @@ use crate::engine::port::Stamp;
 use crate::error::{Code, Result};
 use crate::flow::ports::Login;
 use crate::flow::server::note_port;
-use crate::model::{Exit, ServerProcess, Timestamp};
+use crate::model::{Exit, Identity, ServerProcess, Timestamp};
 
 /// A probe this young is as good as a new one.
 const FRESH: Duration = Duration::from_secs(1);
@@ -127,12 +127,36 @@ impl Health {
     }
 }
 
+/// What cures a password that the database refuses.
+pub fn password_hint(identity: Identity) -> &'static str {
+    if identity == Identity::ClusterAgent {
+        "it was changed elsewhere: give the new one with `obpilot cluster password`"
+    } else {
+        "this agent does not manage it yet: `obpilot cluster join`, then `obpilot cluster take-over`"
+    }
+}
+
 /// Asks the watcher. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
     health: watch::Receiver<Health>,
     /// Bounded: a full one means that a probe is under way, which answers everybody.
     wishes: mpsc::Sender<oneshot::Sender<()>>,
+    probed: Probed,
+}
+
+/// When SQL was asked last, of this life and with this password.
+#[derive(Clone, Debug, Default)]
+struct Probed(Arc<Mutex<Option<Stopwatch>>>);
+
+impl Probed {
+    fn set(&self, probed: Option<Stopwatch>) {
+        *self.0.lock().expect("no holder of this lock panics") = probed;
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.0.lock().expect("no holder of this lock panics").is_some_and(|probed| probed.elapsed() < FRESH)
+    }
 }
 
 impl Handle {
@@ -143,6 +167,10 @@ impl Handle {
 
     /// As seen no longer than a moment ago, unless that takes longer than `limit`.
     pub async fn fresh(&self, limit: Duration) -> Health {
+        let seen = self.now();
+        if !is_stale(&seen, &self.probed) {
+            return seen;
+        }
         let (reply, answer) = oneshot::channel();
         if self.wishes.try_send(reply).is_ok() {
             // Late or gone: what was seen last is the answer.
@@ -163,7 +191,7 @@ pub struct Service {
     wishes: mpsc::Receiver<oneshot::Sender<()>>,
     config: Engine,
     clock: Arc<dyn Clock>,
-    probed: Option<Stopwatch>,
+    probed: Probed,
     /// Lives in a row that were too short.
     short_lives: u32,
     /// When the policy restarts. A point in time, not a pause: questions about the status come in between.
@@ -181,17 +209,18 @@ impl std::fmt::Debug for Service {
 pub fn new(config: Engine, clock: Arc<dyn Clock>) -> (Service, Handle) {
     let (health, seen) = watch::channel(Health::blank(clock.now()));
     let (wish, wishes) = mpsc::channel(64);
+    let probed = Probed::default();
     let service = Service {
         health,
         wishes,
         config,
         clock,
-        probed: None,
+        probed: probed.clone(),
         short_lives: 0,
         restart_at: None,
         restarting: None,
     };
-    (service, Handle { health: seen, wishes: wish })
+    (service, Handle { health: seen, wishes: wish, probed })
 }
 
 /// Rings so long after it was set.
@@ -284,7 +313,7 @@ impl Service {
             return;
         }
         let now = self.clock.now();
-        self.probed = None;
+        self.probed.set(None);
         self.restart_at = None;
         let seen = process.clone();
         self.set(|health| *health = Health { process: Some(seen), ..Health::blank(now) });
@@ -322,14 +351,14 @@ impl Service {
             };
             match woken {
                 Woken::Wish(reply) => {
-                    if self.is_stale() {
-                        self.probed = None;
+                    if is_stale(&self.health.borrow(), &self.probed) {
+                        self.probed.set(None);
                         self.probe(app).await;
                     }
                     let _gone = reply.send(());
                 }
                 Woken::Restarted(is_well) => self.restarted(is_well),
-                Woken::Changed => self.probed = None,
+                Woken::Changed => self.probed.set(None),
                 Woken::Look => {}
                 Woken::Ended | Woken::Restart | Woken::Stop => return woken,
             }
@@ -367,14 +396,8 @@ impl Service {
         Duration::from_secs(secs)
     }
 
-    /// Whoever asks gets a new look, unless the last one is young and good, or the password is refused.
-    fn is_stale(&self) -> bool {
-        let is_old = self.probed.is_none_or(|probed| probed.elapsed() > FRESH);
-        is_old || !matches!(self.health.borrow().sql, Sql::Serving | Sql::Refused)
-    }
-
     async fn probe(&mut self, app: &App) {
-        if self.probed.is_some_and(|probed| probed.elapsed() < FRESH) {
+        if self.probed.is_fresh() {
             return;
         }
         let (process, before) = {
@@ -396,7 +419,7 @@ impl Service {
                 Login::NoAnswer => Sql::Silent(error.text().to_owned()),
             },
         };
-        self.probed = Some(Stopwatch::start());
+        self.probed.set(Some(Stopwatch::start()));
         if std::mem::discriminant(&before) != std::mem::discriminant(&sql) {
             self.record_sql(app, &before, &sql).await;
         }
@@ -417,12 +440,11 @@ impl Service {
             (Sql::Refused, Sql::Serving) => "credential_accepted",
             _ => return,
         };
+        let hint = password_hint(app.identity());
         if *after == Sql::Refused {
-            tracing::warn!(
-                "the database refuses the known password of root@sys; give the new one with `obpilot cluster password`"
-            );
+            tracing::warn!("the database refuses the password of root@sys that is known here; {hint}");
         }
-        let body = json!({ "hint": "give the new password with `obpilot cluster password`, or use it in a request" });
+        let body = json!({ "hint": hint });
         self.note(app.parts.archive.record(kind, None, self.stamp(), body).await.map(|_| ()));
     }
 
@@ -530,6 +552,11 @@ impl Service {
             tracing::error!(cause = %error.chain(), "what was seen of the database could not be recorded");
         }
     }
+}
+
+/// Whoever asks gets a new look, unless the last one is young and good, or the password is refused.
+fn is_stale(seen: &Health, probed: &Probed) -> bool {
+    !probed.is_fresh() || !matches!(seen.sql, Sql::Serving | Sql::Refused)
 }
 
 /// Ready when there is something under way and it has ended; then there is nothing under way.

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use super::context::App;
 use super::outlook::{Outlook, Seen};
 use crate::cluster::figures::Figures;
+use crate::cluster::status::{Object, Status};
 use crate::cluster::{AgentState, ServerRow};
-use crate::flow::handshake;
+use crate::engine::Snapshot;
 use crate::flow::peers::Operation;
+use crate::flow::roll::Verb;
+use crate::flow::{handshake, roll};
 use crate::model::{AgentAddr, Identity, Scope, ServerAddr, ZoneName};
 
 /// `GET /ob/info` and `GET /obcluster/info`.
@@ -33,7 +36,7 @@ pub struct ZoneView {
     pub idc: String,
     /// `ACTIVE`, `INACTIVE`, or empty when the database cannot be asked.
     pub inner_status: String,
-    /// `RUNNING`, `STOPPED`, `STARTING`, `STOPPING`, `UNKNOWN` (`lifecycle.md` §9.5).
+    /// `RUNNING`, `STOPPED`, `STARTING`, `STOPPING`, `UNKNOWN` (`lifecycle.md` §9.5); ours: `RESTARTING`.
     pub status: String,
     pub servers: Vec<ServerView>,
     /// Main DAG that covers it now.
@@ -60,13 +63,15 @@ pub struct ServerView {
     pub stop_risks: Option<Vec<String>>,
 }
 
-/// A start or stop that is under way, seen from here.
+/// A start, stop or restart that is under way, seen from here.
 #[derive(Clone, Debug)]
 struct UnderWay {
     id: String,
-    is_start: bool,
+    verb: Verb,
     ends_processes: bool,
     scope: Scope,
+    /// Zones that are concerned as a whole. Of a roll, those whose turn it is, and so for the agents.
+    zones: Vec<ZoneName>,
     agents: Vec<AgentAddr>,
 }
 
@@ -79,8 +84,11 @@ impl App {
 
     /// What the routes of information show, without figures.
     pub async fn overview(&self) -> InfoView {
+        self.overview_in(self.outlook().await).await
+    }
+
+    pub(super) async fn overview_in(&self, outlook: Outlook) -> InfoView {
         let state = self.parts.ledger.state();
-        let outlook = self.outlook().await;
         let version = outlook.view.as_ref().map(|view| view.version.clone());
         let version = version.or_else(|| state.server.version.clone()).unwrap_or_default();
         let under_way = self.under_way().await;
@@ -88,6 +96,11 @@ impl App {
         let zones = if is_cluster { self.zones(&state, &outlook, &under_way) } else { Vec::new() };
         let task = under_way.into_iter().find(|task| task.scope == Scope::Global).map(|task| task.id);
         InfoView { state, outlook, version, zones, figures: None, task }
+    }
+
+    /// Zones and servers as they are, whatever is under way.
+    pub(super) fn views_of(&self, outlook: &Outlook) -> Vec<ZoneView> {
+        self.zones(&self.parts.ledger.state(), outlook, &[])
     }
 
     fn zones(&self, state: &AgentState, outlook: &Outlook, under_way: &[UnderWay]) -> Vec<ZoneView> {
@@ -102,19 +115,13 @@ impl App {
 
     fn zone(&self, zone: &ZoneName, outlook: &Outlook, under_way: &[UnderWay]) -> ZoneView {
         let row = outlook.view.as_ref().and_then(|view| view.zone(zone));
-        let task = under_way.iter().find(|task| match &task.scope {
-            Scope::Global => true,
-            Scope::Zone(zones) => zones.contains(zone),
-            Scope::Server(_) => false,
-        });
+        let task = under_way.iter().find(|task| task.zones.contains(zone));
         let status = match (task, row) {
-            (Some(task), _) => {
-                if task.is_start {
-                    "STARTING"
-                } else {
-                    "STOPPING"
-                }
-            }
+            (Some(task), _) => match task.verb {
+                Verb::Start => "STARTING",
+                Verb::Stop => "STOPPING",
+                Verb::Restart => "RESTARTING",
+            },
             (None, Some(row)) if row.is_active() => "RUNNING",
             (None, Some(_)) => "STOPPED",
             (None, None) => "UNKNOWN",
@@ -196,22 +203,48 @@ impl App {
     async fn under_way(&self) -> Vec<UnderWay> {
         let unfinished = self.parts.archive.dags(crate::engine::port::DagFilter::Unfinished, false).await;
         let unfinished = unfinished.unwrap_or_default();
-        let coordinated =
-            unfinished.iter().filter(|detail| !detail.snapshot.state.is_at_rest()).filter_map(|detail| {
-                let definition = &detail.snapshot.definition;
-                if !matches!(definition.flow.as_str(), "start" | "stop") {
-                    return None;
-                }
-                let params: handshake::Params = serde_json::from_value(definition.params.clone()).ok()?;
-                Some(UnderWay {
-                    id: crate::model::GenericId::agent(self.own(), detail.snapshot.id.0).to_string(),
-                    is_start: definition.flow == "start",
-                    ends_processes: matches!(params.operation, Operation::Stop { .. }),
-                    scope: params.scope,
-                    agents: params.agents,
-                })
-            });
-        coordinated.collect()
+        let live = unfinished.iter().filter(|detail| !detail.snapshot.state.is_at_rest());
+        live.filter_map(|detail| self.as_under_way(&detail.snapshot)).collect()
+    }
+
+    fn as_under_way(&self, snapshot: &Snapshot) -> Option<UnderWay> {
+        let definition = &snapshot.definition;
+        let id = crate::model::GenericId::agent(self.own(), snapshot.id.0).to_string();
+        let params = definition.params.clone();
+        if definition.flow == roll::FLOW {
+            let params: roll::Params = serde_json::from_value(params).ok()?;
+            return Some(of_roll(id, snapshot, params));
+        }
+        let verb = match definition.flow.as_str() {
+            "start" => Verb::Start,
+            "stop" => Verb::Stop,
+            _ => return None,
+        };
+        let params: handshake::Params = serde_json::from_value(params).ok()?;
+        let zones = match &params.scope {
+            Scope::Global => self.parts.ledger.state().members.zones(),
+            Scope::Zone(zones) => zones.clone(),
+            Scope::Server(_) => Vec::new(),
+        };
+        let ends_processes = matches!(params.operation, Operation::Stop { .. });
+        Some(UnderWay { id, verb, ends_processes, scope: params.scope, zones, agents: params.agents })
+    }
+}
+
+fn of_roll(id: String, snapshot: &Snapshot, params: roll::Params) -> UnderWay {
+    let marks = roll::marks(&id, snapshot, &params);
+    let is_marked =
+        |object: &Object| marks.iter().any(|mark| mark.object == *object && mark.status != Status::Operating);
+    let zones = params.zones().filter(|zone| is_marked(&Object::Zone((*zone).clone()))).cloned().collect();
+    let hands = params.hands().filter(|hand| is_marked(&Object::Server(hand.server)));
+    let agents = hands.map(|hand| hand.agent).collect();
+    UnderWay {
+        id,
+        verb: params.verb,
+        ends_processes: !params.options.is_service_only,
+        zones,
+        agents,
+        scope: params.scope,
     }
 }
 
@@ -220,7 +253,8 @@ fn status(task: Option<&UnderWay>, seen: Option<&Seen>, row: Option<&ServerRow>)
     let state = seen.map(Seen::ob_state);
     let is_down = state == Some(0) && seen.is_some_and(|seen| seen.facts.is_ok());
     match (task, row) {
-        (Some(task), _) if task.is_start => "STARTING",
+        (Some(task), _) if task.verb == Verb::Start => "STARTING",
+        (Some(task), _) if task.verb == Verb::Restart => "RESTARTING",
         (Some(task), _) if task.ends_processes => "PROCESS_STOPPING",
         (Some(_), _) => "SERVICE_STOPPING",
         (None, Some(row)) if row.status.eq_ignore_ascii_case("DELETING") => "DELETING",

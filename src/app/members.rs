@@ -49,6 +49,9 @@ pub async fn keep(app: App, token: CancellationToken) {
         if let Err(error) = compare(&app).await {
             tracing::debug!(cause = %error.chain(), "the members could not be compared with the database's");
         }
+        // Kept where it is read: tasks and servers have their numbers also while the database is down.
+        let known = app.topology().await.servers.len();
+        tracing::trace!(known, "the numbers of the servers were read");
         tokio::select! {
             biased;
             () = token.cancelled() => return,

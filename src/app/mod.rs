@@ -8,21 +8,31 @@
 //!
 //! Not here: HTTP, authentication of callers (`api`), the steps of operations (`flow`).
 
+pub mod accounts;
 mod agent;
 mod blocked;
 mod cluster;
 mod context;
 mod credential;
+pub mod custody;
 mod desk;
 pub mod health;
+pub mod holding;
 mod info;
+mod instance;
 pub mod members;
 mod ob;
+mod order;
+mod order_plan;
 mod outlook;
+mod picture;
 mod plan;
 pub mod policy;
+mod proposal;
 mod reading;
 mod scale;
+mod standing;
+mod take_over;
 mod task;
 
 #[cfg(test)]
@@ -33,9 +43,14 @@ pub use blocked::{Blocked, Wait};
 pub use cluster::{ClusterRequest, InitRequest};
 pub use context::{App, Caller, Learned, Parts, Request, RunState};
 pub use info::{InfoView, ServerView, ZoneView};
+pub use instance::{Listed, Numbered, Numbers, Page};
 pub use ob::{OperateRequest, Operated, StopMode, Wish, ZoneStop};
+pub use order::{OrderRequest, OrderWish};
 pub use outlook::{Outlook, Remembered, Seen};
+pub use picture::Picture;
 pub use plan::{Plan, PlannedServer, Shown};
 pub use reading::Instance;
 pub use scale::{ScaleInRequest, ScaleOutRequest};
+pub use standing::Standing;
+pub use take_over::TakeOverRequest;
 pub use task::{DagList, Watch};

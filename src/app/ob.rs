@@ -372,7 +372,7 @@ impl App {
 }
 
 /// Ids that were named and hold nothing.
-fn unneeded(force: &[String], outlook: &Outlook) -> Vec<String> {
+pub(super) fn unneeded(force: &[String], outlook: &Outlook) -> Vec<String> {
     let holders: Vec<_> = outlook.agents.iter().filter_map(|seen| seen.held_by()).collect();
     let holds = |id: &String| holders.iter().any(|holder| holder.id == *id || holder.sub_dag == *id);
     force

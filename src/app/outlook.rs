@@ -70,13 +70,7 @@ impl Seen {
     }
 
     pub fn in_words(&self) -> String {
-        match &self.facts {
-            Ok(facts) => match &facts.why {
-                Some(why) => format!("{} ({why})", facts.server),
-                None => facts.server.clone(),
-            },
-            Err(_) => "not reached".to_owned(),
-        }
+        self.facts().map_or_else(|| "not reached".to_owned(), Facts::in_words)
     }
 }
 
@@ -147,7 +141,7 @@ impl App {
         view
     }
 
-    async fn read_view(&self) -> Option<Arc<ClusterView>> {
+    pub(super) async fn read_view(&self) -> Option<Arc<ClusterView>> {
         let read = zones::glance_view(&self.parts.ports, LIMIT, &Silent).await;
         read.inspect_err(|error| tracing::debug!(%error, "nobody answers for the cluster")).ok().map(Arc::new)
     }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::context::{App, Caller, Request};
 use super::outlook::Outlook;
 use super::plan::{Plan, PlannedServer};
+use super::proposal::Proposal;
 use crate::cluster::{Act, ClusterView, MYSQL_PORT_DEFAULT, Members, RPC_PORT_DEFAULT, may, port, tidy_keys};
 use crate::config::EngineKind;
-use crate::engine::{Snapshot, Template};
+use crate::engine::Snapshot;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::Stranger;
 use crate::flow::ports::{Silent, SqlAct, SqlAnswer};
@@ -40,14 +41,6 @@ pub struct ScaleInRequest {
     pub plan_hash: Option<String>,
 }
 
-/// What would be made, and what stands in its way; nothing is made while something does.
-#[derive(Debug)]
-struct Resolved {
-    template: Template,
-    plan: Plan,
-    obstacles: Vec<Error>,
-}
-
 /// For the whole cluster to be asked something.
 const SQL_LIMIT: Duration = Duration::from_secs(5);
 
@@ -62,8 +55,8 @@ impl App {
         request: Request,
     ) -> Result<Snapshot> {
         self.make(caller, request, async || {
-            let resolved = self.resolve_out(&wanted, caller).await?;
-            self.go_ahead(resolved, wanted.plan_hash.as_deref())
+            let proposal = self.propose_out(&wanted, caller).await?;
+            self.go_ahead(proposal, wanted.plan_hash.as_deref())
         })
         .await
     }
@@ -71,7 +64,7 @@ impl App {
     /// # Errors
     /// What is wrong with the request itself; what stands in its way is told in the plan.
     pub async fn plan_scale_out(&self, wanted: &ScaleOutRequest, caller: &Caller) -> Result<Plan> {
-        self.resolve_out(wanted, caller).await.map(|resolved| self.show(resolved))
+        self.propose_out(wanted, caller).await.map(|proposal| self.show(proposal))
     }
 
     /// `None` when there is nothing to do: the agent is no member.
@@ -91,8 +84,8 @@ impl App {
         }
         let Some(member) = self.leaving(wanted.target)? else { return Ok(None) };
         let made = self.make(caller, request, async || {
-            let resolved = self.resolve_in(&wanted, &member, caller).await?;
-            self.go_ahead(resolved, wanted.plan_hash.as_deref())
+            let proposal = self.propose_in(&wanted, &member, caller).await?;
+            self.go_ahead(proposal, wanted.plan_hash.as_deref())
         });
         made.await.map(Some)
     }
@@ -101,7 +94,7 @@ impl App {
     /// As [`App::plan_scale_out`].
     pub async fn plan_scale_in(&self, wanted: &ScaleInRequest, caller: &Caller) -> Result<Option<Plan>> {
         let Some(member) = self.leaving(wanted.target)? else { return Ok(None) };
-        self.resolve_in(wanted, &member, caller).await.map(|resolved| Some(self.show(resolved)))
+        self.propose_in(wanted, &member, caller).await.map(|proposal| Some(self.show(proposal)))
     }
 
     /// `None` when there is no such zone.
@@ -121,8 +114,8 @@ impl App {
         }
         let Some(view) = self.view_with(zone).await? else { return Ok(None) };
         let made = self.make(caller, request, async || {
-            let resolved = self.resolve_zone(zone, &view, caller).await?;
-            self.go_ahead(resolved, plan_hash)
+            let proposal = self.propose_zone(zone, &view, caller).await?;
+            self.go_ahead(proposal, plan_hash)
         });
         made.await.map(Some)
     }
@@ -131,22 +124,10 @@ impl App {
     /// As [`App::plan_scale_out`].
     pub async fn plan_delete_zone(&self, zone: &ZoneName, caller: &Caller) -> Result<Option<Plan>> {
         let Some(view) = self.view_with(zone).await? else { return Ok(None) };
-        self.resolve_zone(zone, &view, caller).await.map(|resolved| Some(self.show(resolved)))
+        self.propose_zone(zone, &view, caller).await.map(|proposal| Some(self.show(proposal)))
     }
 
-    fn show(&self, resolved: Resolved) -> Plan {
-        self.remember(&resolved.plan);
-        resolved.plan
-    }
-
-    fn go_ahead(&self, resolved: Resolved, plan_hash: Option<&str>) -> Result<Template> {
-        if let Some(hash) = plan_hash {
-            self.check_plan(hash, &resolved.plan)?;
-        }
-        resolved.obstacles.into_iter().next().map_or(Ok(resolved.template), Err)
-    }
-
-    async fn resolve_out(&self, wanted: &ScaleOutRequest, caller: &Caller) -> Result<Resolved> {
+    async fn propose_out(&self, wanted: &ScaleOutRequest, caller: &Caller) -> Result<Proposal> {
         may(Act::Scale, self.own(), self.identity())?;
         if self.parts.ports.engine == EngineKind::Seekdb {
             let text = "engine seekdb is one server; it has no cluster that another one could be added to";
@@ -197,7 +178,7 @@ impl App {
         let template = scale_out::template(self.own(), &params);
         let scope = Scope::Server(vec![wanted.target]).to_string();
         let plan = Plan { scope, servers, consequences, no_return: no_return.to_owned(), ..Plan::default() };
-        self.resolved(template, plan, obstacles)
+        self.propose(template, plan, obstacles)
     }
 
     /// What is set for the new server. Both ports stand in it.
@@ -243,13 +224,6 @@ impl App {
             return Some(error);
         }
         ports.gate.invite(target, &wanted.password, invitation, true).await.err()
-    }
-
-    async fn own_lock(&self) -> Result<Option<Error>> {
-        Ok(match self.parts.archive.holder().await? {
-            Some(holder) => Some(self.parts.participant.held(&holder).await),
-            None => None,
-        })
     }
 
     /// `POST /rpc/v1/ob/scale_out`: a cluster wants to add us. It is known by its coordinator's key, so a repeated wish is
@@ -314,12 +288,12 @@ impl App {
         Ok(state.members.find(target).cloned())
     }
 
-    async fn resolve_in(
+    async fn propose_in(
         &self,
         wanted: &ScaleInRequest,
         member: &Member,
         caller: &Caller,
-    ) -> Result<Resolved> {
+    ) -> Result<Proposal> {
         let outlook = self.outlook_now().await;
         let server = member.server();
         let mut obstacles = Vec::new();
@@ -363,7 +337,7 @@ impl App {
             no_return: no_return.to_owned(),
             ..Plan::default()
         };
-        self.resolved(template, plan, obstacles)
+        self.propose(template, plan, obstacles)
     }
 
     fn planned_leave(&self, outlook: &Outlook, member: &Member, then: &str) -> PlannedServer {
@@ -388,7 +362,7 @@ impl App {
         Ok(view.zone(zone).is_some().then_some(view))
     }
 
-    async fn resolve_zone(&self, zone: &ZoneName, view: &ClusterView, caller: &Caller) -> Result<Resolved> {
+    async fn propose_zone(&self, zone: &ZoneName, view: &ClusterView, caller: &Caller) -> Result<Proposal> {
         let outlook = self.outlook_now().await;
         let state = self.parts.ledger.state();
         let members: Vec<_> = state.members.iter().filter(|member| member.zone == *zone).collect();
@@ -447,19 +421,7 @@ impl App {
             no_return,
             ..Plan::default()
         };
-        self.resolved(template, plan, obstacles)
-    }
-
-    /// The plan with what only the task tells.
-    fn resolved(&self, template: Template, plan: Plan, obstacles: Vec<Error>) -> Result<Resolved> {
-        let definition = self.parts.engine.define(template.clone())?;
-        let plan = Plan {
-            name: definition.name.clone(),
-            stages: definition.nodes.iter().map(|node| node.name.clone()).collect(),
-            obstacles: obstacles.iter().map(|error| error.text().to_owned()).collect(),
-            ..plan
-        };
-        Ok(Resolved { template, plan: plan.named()?, obstacles })
+        self.propose(template, plan, obstacles)
     }
 }
 

@@ -1,12 +1,14 @@
 //! Tasks: queries, operators, watching.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::context::{App, Caller};
-use crate::engine::Operator;
 use crate::engine::port::{DagFilter, Detail, LogRow, Record};
+use crate::engine::{Operator, Wish};
 use crate::error::{Code, Error, Result};
 use crate::model::{DagId, EventId, GenericId, NodeId, Store, SubTaskId};
 
@@ -29,6 +31,18 @@ pub enum DagList {
 pub struct Watch {
     pub since: EventId,
     pub wait: Duration,
+}
+
+/// Returns when there is news of a task, or may be; false when there will be none.
+async fn changed(feed: &mut Receiver<Arc<Record>>, dag: DagId) -> bool {
+    loop {
+        match feed.recv().await {
+            Ok(record) if record.dag == Some(dag) => return true,
+            Ok(_) => {}
+            Err(RecvError::Lagged(_)) => return true,
+            Err(RecvError::Closed) => return false,
+        }
+    }
 }
 
 impl App {
@@ -67,18 +81,33 @@ impl App {
             if watch.is_none_or(|watch| detail.version > watch.since) {
                 return Ok(detail);
             }
+            tokio::select! {
+                () = &mut deadline => return Ok(detail),
+                () = self.parts.stopping.cancelled() => return Ok(detail),
+                is_going_on = changed(&mut feed, dag) => if !is_going_on { return Ok(detail) },
+            }
+        }
+    }
+
+    /// Returns when a task has come to rest, or after this time.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub(super) async fn until_at_rest(&self, dag: DagId, limit: Duration) -> Result<()> {
+        let mut feed = self.parts.archive.feed();
+        let is_at_rest = async {
             loop {
-                tokio::select! {
-                    () = &mut deadline => return Ok(detail),
-                    () = self.parts.stopping.cancelled() => return Ok(detail),
-                    record = feed.recv() => match record {
-                        Ok(record) if record.dag == Some(dag) => break,
-                        Ok(_) => {}
-                        Err(RecvError::Lagged(_)) => break,
-                        Err(RecvError::Closed) => return Ok(detail),
-                    },
+                let found = self.parts.archive.dag(dag, false).await?;
+                let is_at_rest = found.is_none_or(|detail| detail.snapshot.state.is_at_rest());
+                if is_at_rest || !changed(&mut feed, dag).await {
+                    return Ok(());
                 }
             }
+        };
+        tokio::select! {
+            done = is_at_rest => done,
+            () = tokio::time::sleep(limit) => Ok(()),
+            () = self.parts.stopping.cancelled() => Ok(()),
         }
     }
 
@@ -136,7 +165,7 @@ impl App {
                 );
                 return Err(Error::new(Code::IdentityNotSupported, text));
             }
-            // A cluster of one host keeps all its tasks in its agent's store.
+            // Every task is kept by the agent that was asked for it.
             DagList::Cluster | DagList::ClusterUnfinished => return Ok(Vec::new()),
             DagList::Agent => DagFilter::All,
             DagList::AgentUnfinished | DagList::Unfinished => DagFilter::Unfinished,
@@ -155,7 +184,7 @@ impl App {
         })
     }
 
-    /// The same of every agent; none is no error (H8).
+    /// The same; none is no error (H8).
     ///
     /// # Errors
     /// A failing store.
@@ -180,30 +209,34 @@ impl App {
         Ok(mains)
     }
 
-    /// `GET /task/dag/maintain/ob`: the newest cluster task that took the cluster's lock. A cluster of one host has none.
+    /// The newest task of this agent that changed which servers the cluster has: those are cluster tasks with OBShell.
     ///
     /// # Errors
-    /// `Task.NotFound`.
-    pub fn last_cluster_maintenance(&self) -> Result<Detail> {
-        Err(Error::new(Code::TaskNotFound, "no cluster task has ever taken the cluster's lock"))
+    /// A failing store.
+    pub async fn last_cluster_maintenance(&self, with_logs: bool) -> Result<Option<Detail>> {
+        let found = self.parts.archive.dags(DagFilter::LastOf(&["scale_out", "scale_in"]), with_logs).await?;
+        Ok(found.into_iter().next())
     }
 
     /// `POST /task/dag/{id}`; returns when the new state can be read back.
     ///
     /// # Errors
     /// The refusals of the engine, `Task.NotFound`, a held lock, or a failing store.
-    pub async fn operate_dag(&self, id: &str, operator: Operator, caller: &Caller) -> Result<()> {
+    pub async fn operate_dag(&self, id: &str, wish: Wish, caller: &Caller) -> Result<()> {
         let dag = DagId(self.own_number(id)?);
-        self.parts.engine.operate(dag, operator, &caller.actor).await
+        match wish {
+            Wish::Operate(operator) => self.parts.engine.operate(dag, operator, &caller.actor).await,
+            Wish::Steer(steer) => self.parts.engine.steer(dag, steer, &caller.actor).await,
+        }
     }
 
     /// `POST /task/node/{id}`: PASS.
     ///
     /// # Errors
     /// As [`App::operate_dag`], and `Task.Node.Operator.NotSupport` for other operators.
-    pub async fn operate_node(&self, id: &str, operator: Operator, caller: &Caller) -> Result<()> {
-        if operator != Operator::Pass {
-            let text = format!("{} is not possible for a node, only PASS is", operator.text());
+    pub async fn operate_node(&self, id: &str, wish: Wish, caller: &Caller) -> Result<()> {
+        if wish != Wish::Operate(Operator::Pass) {
+            let text = format!("{} is not possible for a node, only PASS is", wish.text());
             return Err(Error::new(Code::NodeOperatorUnknown, text));
         }
         let (detail, index) = self.node(id).await?;

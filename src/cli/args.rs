@@ -71,12 +71,12 @@ pub enum Command {
     /// The agent itself: run, start, stop, restart, status
     #[command(subcommand)]
     Agent(AgentCommand),
-    /// The cluster: join, configure, init, start, stop, show
+    /// The cluster: join, configure, init, start, stop, restart, show
     #[command(subcommand)]
     Cluster(ClusterCommand),
     /// Who holds what, since when, for what, until when
     WhyBlocked(WhyBlockedArgs),
-    /// Tasks: list, show, watch, and the four operators
+    /// Tasks: list, show, watch, graph, and the operators
     #[command(subcommand, visible_alias = "utilities")]
     Task(TaskCommand),
     /// Who did what from where; the agent's keys
@@ -208,6 +208,10 @@ pub enum ClusterCommand {
     Start(StartArgs),
     /// Stop servers
     Stop(StopArgs),
+    /// Restart servers, several zones one after another; shows its plan and asks
+    Restart(super::restart::RestartArgs),
+    /// Manage a running cluster that something else deployed: its agents have joined one; shows its plan and asks
+    TakeOver(super::take_over::TakeOverArgs),
     /// Add a new host's server to a running cluster; shows its plan and asks
     ScaleOut(ScaleOutArgs),
     /// Take a server, or a zone with all of its servers, out of a running cluster; shows its plan and asks
@@ -220,45 +224,7 @@ pub enum ClusterCommand {
     Password(PasswordArgs),
     /// Parameters of the database: show, set
     #[command(subcommand)]
-    Parameter(ParameterCommand),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ParameterCommand {
-    /// Parameters with their values
-    Show(ShowParametersArgs),
-    /// Set parameters, all checked before any is set
-    Set(SetParametersArgs),
-}
-
-#[derive(Clone, Debug, Args)]
-pub struct ShowParametersArgs {
-    /// Only names that hold this; all by default
-    #[arg(value_name = "PATTERN")]
-    pub pattern: Option<String>,
-    /// With a line per server and tenant where values differ, and what each is for
-    #[arg(long = "show_detail", alias = "show-detail", short = 'd')]
-    pub detail: bool,
-}
-
-/// Without zone, server and tenant: everywhere; a parameter of tenants for tenant sys.
-#[derive(Clone, Debug, Args)]
-pub struct SetParametersArgs {
-    /// Parameters as name=value; a value may hold anything
-    #[arg(value_name = "NAME=VALUE", required = true)]
-    pub items: Vec<String>,
-    /// Only in these zones, comma separated
-    #[arg(long, short, value_delimiter = ',', group = "where")]
-    pub zone: Vec<String>,
-    /// Only on these servers, comma separated; the port is the rpc port
-    #[arg(long, short, value_delimiter = ',', value_name = "IP:RPC_PORT", group = "where")]
-    pub server: Vec<String>,
-    /// For these tenants, comma separated
-    #[arg(long, short, value_delimiter = ',', group = "where")]
-    pub tenant: Vec<String>,
-    /// For all user tenants
-    #[arg(long = "all-tenants", alias = "all_tenants", group = "where")]
-    pub all_tenants: bool,
+    Parameter(super::parameter::ParameterCommand),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -305,17 +271,8 @@ pub struct ClusterSettings {
     /// Id of the cluster [default: 1]
     #[arg(long = "cluster_id", alias = "cluster-id", short = 'i', value_name = "NUMBER")]
     pub cluster_id: Option<i64>,
-    /// Password of root@sys; seen by others in the process list, so rather --rootpassword-file, OBPILOT_ROOT_PASSWORD or the prompt
-    #[arg(long = "rootpassword", alias = "rp", alias = "root-password", value_name = "PASSWORD")]
-    pub root_password: Option<String>,
-    /// File with the password of root@sys (first line)
-    #[arg(
-        long = "rootpassword-file",
-        alias = "rootpassword_file",
-        value_name = "FILE",
-        conflicts_with = "root_password"
-    )]
-    pub root_password_file: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub root: RootPassword,
     /// Root servers as ip:rpc_port:sql_port, separated by `;` (engine observer)
     #[arg(long = "rs_list", alias = "rs-list", alias = "rs", value_name = "LIST")]
     pub rs_list: Option<String>,
@@ -371,6 +328,19 @@ pub struct StartArgs {
     pub wait: WaitArgs,
 }
 
+/// Of commands that show their plan, ask, and do exactly that.
+#[derive(Clone, Debug, Args)]
+pub struct PlannedArgs {
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
 #[derive(Clone, Debug, Args)]
 pub struct StopArgs {
     #[command(flatten)]
@@ -384,14 +354,29 @@ pub struct StopArgs {
     /// Take the servers out of service, and leave their processes running (engine observer)
     #[arg(long, short = 'I', group = "mode")]
     pub immediate: bool,
-    /// Show what would be done, and do nothing
-    #[arg(long)]
-    pub plan: bool,
-    /// Do not ask
-    #[arg(long, short)]
-    pub yes: bool,
     #[command(flatten)]
-    pub wait: WaitArgs,
+    pub planned: PlannedArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct RootPassword {
+    /// Password of root@sys; seen by others in the process list, so rather --rootpassword-file, OBPILOT_ROOT_PASSWORD or the prompt
+    #[arg(long = "rootpassword", alias = "rp", alias = "root-password", value_name = "PASSWORD")]
+    pub root_password: Option<String>,
+    /// File with the password of root@sys (first line)
+    #[arg(
+        long = "rootpassword-file",
+        alias = "rootpassword_file",
+        value_name = "FILE",
+        conflicts_with = "root_password"
+    )]
+    pub root_password_file: Option<Utf8PathBuf>,
+}
+
+impl RootPassword {
+    pub fn is_given(&self) -> bool {
+        self.root_password.is_some() || self.root_password_file.is_some()
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -402,30 +387,15 @@ pub struct ScaleOutArgs {
     /// Zone of the new server; one that does not exist is made
     #[arg(long, short)]
     pub zone: String,
-    /// Password of root@sys, on the new host; seen by others in the process list, so rather --rootpassword-file, OBPILOT_ROOT_PASSWORD or the prompt
-    #[arg(long = "rootpassword", alias = "rp", alias = "root-password", value_name = "PASSWORD")]
-    pub root_password: Option<String>,
-    /// File with the password of root@sys, on the new host (first line)
-    #[arg(
-        long = "rootpassword-file",
-        alias = "rootpassword_file",
-        value_name = "FILE",
-        conflicts_with = "root_password"
-    )]
-    pub root_password_file: Option<Utf8PathBuf>,
+    #[command(flatten)]
+    pub root: RootPassword,
     /// File with the agent password of the new agent (first line); else OBPILOT_AGENT_PASSWORD, else none
     #[arg(long = "agent-password-file", alias = "agent_password_file", value_name = "FILE")]
     pub agent_password_file: Option<Utf8PathBuf>,
     #[command(flatten)]
     pub options: ServerOptions,
-    /// Show what would be done, and do nothing
-    #[arg(long)]
-    pub plan: bool,
-    /// Do not ask
-    #[arg(long, short)]
-    pub yes: bool,
     #[command(flatten)]
-    pub wait: WaitArgs,
+    pub planned: PlannedArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -440,14 +410,8 @@ pub struct ScaleInArgs {
     /// Kill the server at once instead of waiting until the database has moved what is there
     #[arg(long, short, conflicts_with = "zone")]
     pub force: bool,
-    /// Show what would be done, and do nothing
-    #[arg(long)]
-    pub plan: bool,
-    /// Do not ask
-    #[arg(long, short)]
-    pub yes: bool,
     #[command(flatten)]
-    pub wait: WaitArgs,
+    pub planned: PlannedArgs,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -455,14 +419,8 @@ pub struct DeleteZoneArgs {
     /// The zone that goes
     #[arg(long, short)]
     pub zone: String,
-    /// Show what would be done, and do nothing
-    #[arg(long)]
-    pub plan: bool,
-    /// Do not ask
-    #[arg(long, short)]
-    pub yes: bool,
     #[command(flatten)]
-    pub wait: WaitArgs,
+    pub planned: PlannedArgs,
 }
 
 #[derive(Clone, Debug, Default, Args)]
@@ -497,6 +455,8 @@ pub enum TaskCommand {
     Show(TaskShowArgs),
     /// Follow a task to its end
     Watch(WatchArgs),
+    /// The graph of a task as the v2 API tells it
+    Graph(GraphArgs),
     /// Run again what failed
     #[command(visible_alias = "rerun")]
     Retry(OperateArgs),
@@ -508,6 +468,12 @@ pub enum TaskCommand {
     /// Call it done as it is, and free its lock
     #[command(visible_alias = "skip")]
     Pass(OperateArgs),
+    /// Let it stand still before its next safe point
+    Pause(OperateArgs),
+    /// Let it go on after a pause
+    Resume(OperateArgs),
+    /// End it before its next safe point; what was done stays
+    Abort(OperateArgs),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -559,6 +525,12 @@ pub struct WatchArgs {
 }
 
 #[derive(Clone, Debug, Args)]
+pub struct GraphArgs {
+    #[command(flatten)]
+    pub id: IdArgs,
+}
+
+#[derive(Clone, Debug, Args)]
 pub struct OperateArgs {
     #[command(flatten)]
     pub id: IdArgs,
@@ -581,6 +553,10 @@ pub enum DebugCommand {
     Openapi,
     /// The table of error codes (proto/errors.json)
     Errors,
+    /// The OpenAPI document of the v2 API (proto/openapi-v2.json)
+    OpenapiV2,
+    /// The table of OCP's error codes (proto/ocp-errors.json)
+    OcpErrors,
 }
 
 /// The tree, for completions and tests.

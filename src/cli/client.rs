@@ -155,6 +155,15 @@ impl Client {
         self.data(reqwest::Method::POST, target, Some(body), LIMIT).await
     }
 
+    /// A request without a body.
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        method: reqwest::Method,
+        target: &str,
+    ) -> Result<T, Ending> {
+        self.data(method, target, None, LIMIT).await
+    }
+
     /// A POST that may find nothing to do.
     pub(super) async fn post_maybe<T: DeserializeOwned>(
         &self,
@@ -213,7 +222,8 @@ impl Client {
     }
 
     fn read<T: DeserializeOwned>(&self, target: &str, bytes: &[u8]) -> Result<Envelope<T>, Ending> {
-        let envelope: Envelope<Value> = serde_json::from_slice(bytes).map_err(|_| self.nobody())?;
+        let answer: Value = serde_json::from_slice(bytes).map_err(|_| self.nobody())?;
+        let envelope: Envelope<Value> = serde_json::from_value(as_v1(answer)).map_err(|_| self.nobody())?;
         if let Some(error) = envelope.error {
             return Err(refused(envelope.status, &error.err_code, &error.message, envelope.data.as_ref()));
         }
@@ -286,6 +296,17 @@ impl Client {
                 "is it running? `obpilot agent status` there; does it serve HTTPS? then --host https://IP:PORT"
             })
     }
+}
+
+/// A refusal of v2 has its code, a text, where v1 has a number of old clients.
+fn as_v1(mut answer: Value) -> Value {
+    if let Some(error) = answer.get_mut("error").and_then(Value::as_object_mut)
+        && error.get("code").is_some_and(Value::is_string)
+        && let Some(code) = error.remove("code")
+    {
+        error.insert("errCode".to_owned(), code);
+    }
+    answer
 }
 
 fn innermost<'a>(mut error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {

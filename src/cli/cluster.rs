@@ -11,7 +11,7 @@ use super::args::{
 use super::client::Client;
 use super::exit::Ending;
 use super::follow::{Wanted, follow};
-use super::{parameter, password, render, scale};
+use super::{parameter, password, render, restart, scale, take_over};
 use crate::model::AgentAddr;
 use crate::wire::{BlockedView, DagDetail, Info, ObInfo, Plan, Status};
 
@@ -24,6 +24,8 @@ pub(super) async fn run(command: ClusterCommand, global: &Global) -> Result<(), 
         ClusterCommand::Init(args) => init(&client, global, args).await,
         ClusterCommand::Start(args) => start(&client, global, args).await,
         ClusterCommand::Stop(args) => stop(&client, global, args).await,
+        ClusterCommand::Restart(args) => restart::run(&client, global, args).await,
+        ClusterCommand::TakeOver(args) => take_over::run(&client, global, args).await,
         ClusterCommand::ScaleOut(args) => scale::scale_out(client, global, args).await,
         ClusterCommand::ScaleIn(args) => scale::scale_in(client, global, args).await,
         ClusterCommand::DeleteZone(args) => scale::delete_zone(client, global, args).await,
@@ -125,11 +127,7 @@ fn settings_requests(
             body["rsList"] = Value::from(list.as_str());
         }
         requests.push(("/api/v1/obcluster/config", body));
-    } else if settings.cluster_id.is_some()
-        || settings.root_password.is_some()
-        || settings.root_password_file.is_some()
-        || settings.rs_list.is_some()
-    {
+    } else if settings.cluster_id.is_some() || settings.root.is_given() || settings.rs_list.is_some() {
         let text = "--cluster_name is missing: name, id, root password and root servers are set together";
         return Err(Ending::usage(text));
     }
@@ -194,7 +192,7 @@ pub(super) fn server_options(options: &ServerOptions) -> Result<BTreeMap<String,
     Ok(map)
 }
 
-async fn scope_body(client: &Client, scope: &ScopeArgs) -> Result<Value, Ending> {
+pub(super) async fn scope_body(client: &Client, scope: &ScopeArgs) -> Result<Value, Ending> {
     let body = if scope.all {
         json!({ "type": "GLOBAL" })
     } else if !scope.zone.is_empty() {
@@ -228,17 +226,17 @@ async fn stop(client: &Client, global: &Global, args: StopArgs) -> Result<(), En
     let mut body = scope_body(client, &args.scope).await?;
     body["force"] = args.force.into();
     body["terminate"] = (!args.force && !args.immediate).into();
-    if args.plan {
+    if args.planned.plan {
         return show_plan(client, global, "/api/v1/ob/stop", &body).await.map(|_| ());
     }
-    if !args.yes {
+    if !args.planned.yes {
         // Looks before it asks (C26); what was shown is done, or nothing.
         let plan: Plan = client.post("/api/v1/ob/stop?plan=true", &body).await?;
         render::say(&render::plan(&plan));
         password::confirm("Do this?")?;
         body["planHash"] = plan.hash.into();
     }
-    make(client, global, "/api/v1/ob/stop", &body, &args.wait).await
+    make(client, global, "/api/v1/ob/stop", &body, &args.planned.wait).await
 }
 
 async fn show(client: &Client, global: &Global, args: &ShowArgs) -> Result<(), Ending> {

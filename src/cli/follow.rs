@@ -1,6 +1,6 @@
 //! Following a task to its end by the event stream: a live tree on a terminal, a line per event without one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::args::{Output, WaitArgs};
 use super::client::Client;
 use super::exit::{Ending, Exit};
 use super::render;
-use super::tree::Seen;
+use super::tree::{self, Seen};
 use crate::clock::{self, Stopwatch};
 use crate::model::{AgentAddr, GenericId};
 use crate::wire::{DagDetail, Info, TaskEvent};
@@ -33,8 +33,10 @@ const COMEBACK_TRY: Duration = Duration::from_millis(500);
 pub(super) enum Wanted {
     /// Succeeded, rolled back after ROLLBACK, or passed.
     Done,
-    /// Cancelled.
+    /// Cancelled or aborted.
     Cancelled,
+    /// Standing before a safe point.
+    Paused,
 }
 
 /// Follows and reports; the task's last state goes to stdout as JSON where that was asked for.
@@ -105,9 +107,16 @@ fn conclude(dag: &DagDetail, wanted: Wanted, quiet: bool) -> Result<(), Ending> 
     let state = dag.obpilot.as_ref().map(|ours| ours.state.as_str()).unwrap_or_default();
     let is_cancelled = state == "failed" && dag.operator == "CANCEL";
     let is_done = matches!(state, "succeeded" | "rolled_back" | "passed");
-    if is_done && wanted == Wanted::Done || is_cancelled && wanted == Wanted::Cancelled {
+    let paused = render::paused(dag);
+    let is_as_wanted = match wanted {
+        Wanted::Done => is_done,
+        Wanted::Cancelled => is_cancelled,
+        Wanted::Paused => paused.is_some(),
+    };
+    if is_as_wanted {
         if !quiet {
             render::say(&render::closing(dag));
+            paused.iter().for_each(|paused| render::say(paused));
         }
         return Ok(());
     }
@@ -116,7 +125,11 @@ fn conclude(dag: &DagDetail, wanted: Wanted, quiet: bool) -> Result<(), Ending> 
         return Err(Ending::new(Exit::Cancelled, format!("'{}' was cancelled", dag.name)));
     }
     if is_done {
-        return Err(Ending::new(Exit::Refused, "the task had ended before it could be cancelled"));
+        let what = if wanted == Wanted::Paused { "paused" } else { "cancelled" };
+        return Err(Ending::new(Exit::Refused, format!("the task had ended before it could be {what}")));
+    }
+    if let Some(paused) = paused {
+        return Err(Ending::new(Exit::Unknown, format!("the task is {paused}")));
     }
     if state == "waiting" {
         return Err(Ending::new(Exit::Unknown, "the task waits for its coordinator or an operator"));
@@ -137,6 +150,8 @@ struct Follower<'a> {
     /// Another agent's task: its events are not in this agent's stream, so its changes are waited for.
     is_elsewhere: bool,
     screen: Screen,
+    /// Lines that are shown, by sub-task.
+    told: HashMap<String, usize>,
 }
 
 impl<'a> Follower<'a> {
@@ -154,8 +169,9 @@ impl<'a> Follower<'a> {
             seen: Seen { main, parts: BTreeMap::new() },
             is_elsewhere: owner.is_some() && owner != own,
             screen,
+            told: HashMap::new(),
         };
-        follower.screen.replay(&follower.seen.main);
+        follower.screen.unseen(&follower.seen.main, &mut follower.told);
         follower.read().await?;
         Ok(follower)
     }
@@ -210,7 +226,6 @@ impl<'a> Follower<'a> {
     async fn wait_for_changes(&mut self) -> Result<(), Ending> {
         while !self.is_over() {
             let target = format!("/api/v1/task/dag/{}?watch={}&wait={CHANGE_SECS}", self.id, self.after);
-            let before = record(&self.seen.main);
             let next = self.client.get_within::<DagDetail>(&target, CHANGE_LIMIT);
             tokio::pin!(next);
             let mut ticks = tokio::time::interval(TICK);
@@ -221,9 +236,6 @@ impl<'a> Follower<'a> {
                 }
             };
             self.after = changed.obpilot.as_ref().map_or(self.after, |ours| ours.version);
-            for (node, line) in record(&changed).into_iter().skip(before.len()) {
-                self.screen.line(&changed, &node, Some(&line));
-            }
             self.read().await?;
         }
         Ok(())
@@ -253,6 +265,9 @@ impl<'a> Follower<'a> {
     /// The task and its parts as they are now.
     async fn read(&mut self) -> Result<(), Ending> {
         self.seen.main = self.client.get(&format!("/api/v1/task/dag/{}", self.id)).await?;
+        if self.is_elsewhere {
+            self.screen.unseen(&self.seen.main, &mut self.told);
+        }
         for id in self.seen.part_ids().into_values() {
             // A part that cannot be read now is shown as it was.
             if let Ok(part) = self.client.get::<DagDetail>(&format!("/api/v1/task/dag/{id}")).await {
@@ -284,15 +299,12 @@ impl<'a> Follower<'a> {
     }
 }
 
-/// Every line of the task's record, with its node.
-fn record(dag: &DagDetail) -> Vec<(String, String)> {
-    let mut lines = Vec::new();
-    for node in dag.nodes.iter().flatten() {
-        for sub in node.sub_tasks.iter().flatten() {
-            lines.extend(sub.task_logs.iter().flatten().map(|line| (node.name.clone(), line.clone())));
-        }
-    }
-    lines
+/// Of the screen, kept for what stands above and below the tree.
+const SPARE_ROWS: usize = 4;
+
+/// Of the terminal; plenty where it does not say.
+fn rows() -> usize {
+    rustix::termios::tcgetwinsize(std::io::stderr()).map_or(200, |size| usize::from(size.ws_row)).max(10)
 }
 
 /// Where progress is shown: a tree that is redrawn, lines, or nowhere.
@@ -303,7 +315,7 @@ enum Screen {
         foot: ProgressBar,
         tick: usize,
     },
-    /// The stage that the last line belongs to.
+    /// Id of the stage that the last line belongs to.
     Lines(String),
     Nothing,
 }
@@ -327,11 +339,15 @@ impl Screen {
         }
     }
 
-    /// What was said before the stream began.
-    fn replay(&mut self, dag: &DagDetail) {
+    /// What the record says beyond what was told.
+    fn unseen(&mut self, dag: &DagDetail, told: &mut HashMap<String, usize>) {
         for node in dag.nodes.iter().flatten() {
-            for text in node.sub_tasks.iter().flatten().flat_map(|sub| sub.task_logs.iter().flatten()) {
-                self.line(dag, &node.name, Some(text));
+            for sub in node.sub_tasks.iter().flatten() {
+                let count = told.entry(sub.id.clone()).or_default();
+                for text in sub.task_logs.iter().flatten().skip(*count) {
+                    self.line(dag, &node.id, Some(text));
+                    *count += 1;
+                }
             }
         }
     }
@@ -341,9 +357,10 @@ impl Screen {
         let Self::Lines(last) = self else { return };
         if last != node {
             node.clone_into(last);
-            let number =
-                dag.nodes.iter().flatten().position(|found| found.name == node).map_or(0, |at| at + 1);
-            render::say(&format!("{} [{number}/{}] {node}", stamp(), dag.max_stage));
+            // Names repeat: a roll has one row of tasks for each zone.
+            let found = dag.nodes.iter().flatten().enumerate().find(|(_, found)| found.id == node);
+            let (number, name) = found.map_or((0, node), |(at, found)| (at + 1, found.name.as_str()));
+            render::say(&format!("{} [{number}/{}] {name}", stamp(), dag.max_stage));
         }
         if let Some(text) = text {
             render::say(&format!("{}       {text}", stamp()));
@@ -353,8 +370,10 @@ impl Screen {
     fn draw(&mut self, seen: &Seen) {
         let Self::Tree { bars, lines, foot, tick } = self else { return };
         *tick += 1;
-        let texts: Vec<_> =
-            seen.lines(clock::system().now()).iter().map(|line| render::line(line, *tick)).collect();
+        let all = seen.lines(clock::system().now());
+        // What does not fit the screen could not be drawn again in its place.
+        let shown = tree::window(all, rows().saturating_sub(SPARE_ROWS));
+        let texts: Vec<_> = shown.iter().map(|line| render::line(line, *tick)).collect();
         while lines.len() < texts.len() {
             lines.push(bars.insert_before(foot, bar("{wide_msg}")));
         }
@@ -368,7 +387,7 @@ impl Screen {
     }
 
     fn event(&mut self, dag: &DagDetail, event: &TaskEvent) {
-        let Some(node) = event.node_name.as_deref() else { return };
+        let Some(node) = event.node.as_deref() else { return };
         match event.kind.as_str() {
             "log" => {
                 let text = event.body.get("text").and_then(|t| t.as_str()).unwrap_or_default();

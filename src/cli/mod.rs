@@ -8,21 +8,25 @@
 //!
 //! Not here: meaning. What is asked for, refused and done is the agent's business.
 
+mod accounts;
 mod agent;
 mod args;
 mod client;
 mod cluster;
 pub mod exit;
 mod follow;
+mod graph;
 mod known;
 mod parameter;
 mod password;
 mod render;
+mod restart;
 mod run;
 mod scale;
 mod sealing;
 mod security;
 mod store;
+mod take_over;
 mod task;
 mod tree;
 

@@ -1,12 +1,51 @@
 //! `obpilot cluster parameter …`
 
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::args::{Global, Output, ParameterCommand, SetParametersArgs, ShowParametersArgs};
+use super::args::{Global, Output};
 use super::client::Client;
 use super::exit::{Ending, Exit};
 use super::render;
 use crate::wire::{ClusterParameter, Contents};
+
+#[derive(Debug, Subcommand)]
+pub enum ParameterCommand {
+    /// Parameters with their values
+    Show(ShowParametersArgs),
+    /// Set parameters, all checked before any is set
+    Set(SetParametersArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ShowParametersArgs {
+    /// Only names that hold this; all by default
+    #[arg(value_name = "PATTERN")]
+    pub pattern: Option<String>,
+    /// With a line per server and tenant where values differ, and what each is for
+    #[arg(long = "show_detail", alias = "show-detail", short = 'd')]
+    pub detail: bool,
+}
+
+/// Without zone, server and tenant: everywhere; a parameter of tenants for tenant sys.
+#[derive(Clone, Debug, Args)]
+pub struct SetParametersArgs {
+    /// Parameters as name=value; a value may hold anything
+    #[arg(value_name = "NAME=VALUE", required = true)]
+    pub items: Vec<String>,
+    /// Only in these zones, comma separated
+    #[arg(long, short, value_delimiter = ',', group = "where")]
+    pub zone: Vec<String>,
+    /// Only on these servers, comma separated; the port is the rpc port
+    #[arg(long, short, value_delimiter = ',', value_name = "IP:RPC_PORT", group = "where")]
+    pub server: Vec<String>,
+    /// For these tenants, comma separated
+    #[arg(long, short, value_delimiter = ',', group = "where")]
+    pub tenant: Vec<String>,
+    /// For all user tenants
+    #[arg(long = "all-tenants", alias = "all_tenants", group = "where")]
+    pub all_tenants: bool,
+}
 
 const TARGET: &str = "/api/v1/obcluster/parameters";
 

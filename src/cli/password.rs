@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use camino::Utf8Path;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
-use super::args::{ClusterSettings, Global};
+use super::args::{ClusterSettings, Global, RootPassword};
 use super::exit::{Ending, Exit};
 use crate::model::Password;
 
@@ -25,10 +25,10 @@ pub(super) fn for_host(global: &Global, host: &str) -> Result<Password, Ending> 
 
 /// The root password of a cluster to be; `None` when nothing was said and nobody can be asked.
 pub(super) fn for_root(settings: &ClusterSettings) -> Result<Option<Password>, Ending> {
-    if let Some(file) = &settings.root_password_file {
+    if let Some(file) = &settings.root.root_password_file {
         return from_file(file).map(Some);
     }
-    if let Some(text) = &settings.root_password {
+    if let Some(text) = &settings.root.root_password {
         return Ok(Some(Password::new(text.clone())));
     }
     if let Ok(text) = std::env::var(ROOT_PASSWORD) {
@@ -54,17 +54,32 @@ pub(super) fn of_new_agent(file: Option<&Utf8Path>) -> Result<Password, Ending> 
     given(file, "OBPILOT_AGENT_PASSWORD")
 }
 
-/// The root password of the cluster that a host is added to.
-pub(super) fn of_cluster(word: Option<&str>, file: Option<&Utf8Path>) -> Result<Password, Ending> {
-    match word {
+/// The root password of a cluster that is there, on its own or for a host that is added to it.
+pub(super) fn of_cluster(given: &RootPassword) -> Result<Password, Ending> {
+    match &given.root_password {
         Some(word) => Ok(Password::new(word)),
-        None => of_root(file),
+        None => of_root(given.root_password_file.as_deref()),
     }
 }
 
 /// The password that the user of obproxy is to have.
 pub(super) fn of_proxy_user(file: Option<&Utf8Path>) -> Result<Password, Ending> {
     given(file, "OBPILOT_PROXYRO_PASSWORD")
+}
+
+/// The password that an account of the v2 API is to have.
+pub(super) fn of_account(file: Option<&Utf8Path>, name: &str) -> Result<Password, Ending> {
+    if let Some(file) = file {
+        return from_file(file);
+    }
+    if let Ok(text) = std::env::var("OBPILOT_ACCOUNT_PASSWORD") {
+        return Ok(Password::new(text));
+    }
+    let first = ask(&format!("Password of {name} to be: "))?;
+    if ask("Once more: ")?.expose() != first.expose() {
+        return Err(Ending::usage("the two passwords differ; nothing was sent"));
+    }
+    Ok(first)
 }
 
 /// The root password as it is now.

@@ -63,14 +63,14 @@ pub(super) fn ending(ending: &Ending) {
     }
 }
 
-const RED: &str = "31";
-const GREEN: &str = "32";
-const YELLOW: &str = "33";
+pub(super) const RED: &str = "31";
+pub(super) const GREEN: &str = "32";
+pub(super) const YELLOW: &str = "33";
 const CYAN: &str = "36";
-const DIM: &str = "2";
+pub(super) const DIM: &str = "2";
 
 /// Colour; the streams leave it out where there is no terminal, or NO_COLOR is set.
-fn paint(text: &str, colour: &str) -> String {
+pub(super) fn paint(text: &str, colour: &str) -> String {
     format!("\u{1b}[{colour}m{text}\u{1b}[0m")
 }
 
@@ -148,7 +148,25 @@ fn state(dag: &DagDetail) -> String {
     let Some(ours) = &dag.obpilot else { return dag.state.clone() };
     match ours.state.as_str() {
         "passed" if ours.part_of.is_some() => "released".to_owned(),
+        "waiting" if ours.paused_before.is_some() => "paused".to_owned(),
         state => state.replace('_', " "),
+    }
+}
+
+/// Where a paused task stands, and how it goes on.
+pub(super) fn paused(dag: &DagDetail) -> Option<String> {
+    let node = dag.obpilot.as_ref()?.paused_before.as_ref()?;
+    Some(format!("paused before '{node}'; resume with obpilot task resume {}", dag.id))
+}
+
+/// What was asked of a task that has not come to its safe point yet.
+fn asked(dag: &DagDetail) -> Option<&'static str> {
+    let ours = dag.obpilot.as_ref()?;
+    let is_under_way = matches!(ours.state.as_str(), "ready" | "running");
+    match ours.asked.as_deref().filter(|_| is_under_way)? {
+        "PAUSE" => Some("pauses before its next safe point"),
+        "ABORT" => Some("ends before its next safe point"),
+        _ => None,
     }
 }
 
@@ -162,6 +180,12 @@ pub(super) fn dag_head(dag: &DagDetail) -> String {
     }
     if ours.is_some_and(|ours| ours.holds_lock) {
         text.push_str(", holds the lock");
+    }
+    if let Some(asked) = asked(dag) {
+        write!(text, ", {asked}").expect("writing to a string");
+    }
+    if let Some(paused) = paused(dag) {
+        write!(text, "\n  {paused}").expect("writing to a string");
     }
     write!(text, "\n  since {}", since(&dag.start_time)).expect("writing to a string");
     text
@@ -217,6 +241,9 @@ fn next_commands(dag: &DagDetail) -> String {
             "ROLLBACK" => "undo what was done",
             "CANCEL" => "stop it; what was done stays",
             "PASS" => "call it done as it is, and free its lock",
+            "PAUSE" => "let it stand still before its next safe point",
+            "RESUME" => "let it go on",
+            "ABORT" => "end it before its next safe point; what was done stays",
             _ => "",
         };
         writeln!(text, "  obpilot task {} {}    {meaning}", operator.to_lowercase(), dag.id)
@@ -535,8 +562,8 @@ pub(super) fn plan(plan: &Plan) -> String {
         )
         .expect("writing to a string");
     }
-    for (number, stage) in plan.stages.iter().enumerate() {
-        writeln!(text, "  {} {stage}", number + 1).expect("writing to a string");
+    for stage in super::tree::folded(&plan.stages) {
+        writeln!(text, "  {stage}").expect("writing to a string");
     }
     for consequence in &plan.consequences {
         writeln!(text, "  {} {consequence}", paint("!", YELLOW)).expect("writing to a string");
@@ -556,7 +583,11 @@ pub(super) fn closing(dag: &DagDetail) -> String {
     });
     let took = took.map_or(String::new(), |took| format!(" in {}", human(took)));
     let state = dag.obpilot.as_ref().map_or_else(|| dag.state.clone(), |ours| ours.state.replace('_', " "));
-    let (mark, colour) = match tree::mark(&dag.state) {
+    let (mark, state) = match paused(dag) {
+        Some(_) => (Mark::Waiting, "paused".to_owned()),
+        None => (tree::mark(&dag.state), state),
+    };
+    let (mark, colour) = match mark {
         Mark::Done => ("✔", GREEN),
         Mark::Failed => ("✘", RED),
         Mark::Pending | Mark::Running | Mark::Waiting => ("…", YELLOW),

@@ -121,5 +121,13 @@ async fn dispatch(command: Command, global: &Global) -> Result<(), Ending> {
             render::json(&crate::error::table_as_json());
             Ok(())
         }
+        Command::Debug(DebugCommand::OpenapiV2) => {
+            render::out(&crate::api::document_v2());
+            Ok(())
+        }
+        Command::Debug(DebugCommand::OcpErrors) => {
+            render::json(&crate::api::ocp_errors());
+            Ok(())
+        }
     }
 }

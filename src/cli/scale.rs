@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::args::{DeleteZoneArgs, Global, Output, ScaleInArgs, ScaleOutArgs, WaitArgs};
+use super::args::{DeleteZoneArgs, Global, Output, PlannedArgs, ScaleInArgs, ScaleOutArgs};
 use super::client::Client;
 use super::cluster::server_options;
 use super::exit::Ending;
@@ -12,15 +12,13 @@ use crate::model::AgentAddr;
 use crate::wire::{DagDetail, Info, Plan};
 
 /// What is asked for, and how.
-struct Asked<'a> {
-    method: reqwest::Method,
-    target: String,
-    body: Value,
-    plan: bool,
-    yes: bool,
-    wait: &'a WaitArgs,
+pub(super) struct Asked<'a> {
+    pub(super) method: reqwest::Method,
+    pub(super) target: String,
+    pub(super) body: Value,
+    pub(super) how: &'a PlannedArgs,
     /// When there is nothing to do.
-    nothing: String,
+    pub(super) nothing: String,
 }
 
 pub(super) async fn scale_out(client: Client, global: &Global, args: ScaleOutArgs) -> Result<(), Ending> {
@@ -29,8 +27,7 @@ pub(super) async fn scale_out(client: Client, global: &Global, args: ScaleOutArg
     let named = args.server.parse::<AgentAddr>().map_err(|e| Ending::usage(format!("--server: {e}")))?;
     // On the new host a member is named; on a member the new host.
     let (target, client) = if info.identity == "SINGLE" {
-        let password =
-            password::of_cluster(args.root_password.as_deref(), args.root_password_file.as_deref())?;
+        let password = password::of_cluster(&args.root)?;
         (own, Client::over_tcp_with(named, global, password).await?)
     } else {
         (named, client)
@@ -46,9 +43,7 @@ pub(super) async fn scale_out(client: Client, global: &Global, args: ScaleOutArg
         method: reqwest::Method::POST,
         target: "/api/v1/ob/scale_out".to_owned(),
         body,
-        plan: args.plan,
-        yes: args.yes,
-        wait: &args.wait,
+        how: &args.planned,
         nothing: String::new(),
     };
     carry_out(&client, global, asked).await
@@ -57,7 +52,7 @@ pub(super) async fn scale_out(client: Client, global: &Global, args: ScaleOutArg
 pub(super) async fn scale_in(client: Client, global: &Global, args: ScaleInArgs) -> Result<(), Ending> {
     let Some(server) = &args.server else {
         let zone = args.zone.unwrap_or_default();
-        let args = DeleteZoneArgs { zone, plan: args.plan, yes: args.yes, wait: args.wait };
+        let args = DeleteZoneArgs { zone, planned: args.planned };
         return delete_zone(client, global, args).await;
     };
     let target = server.parse::<AgentAddr>().map_err(|e| Ending::usage(format!("--server: {e}")))?;
@@ -69,9 +64,7 @@ pub(super) async fn scale_in(client: Client, global: &Global, args: ScaleInArgs)
         method: reqwest::Method::POST,
         target: "/api/v1/ob/scale_in".to_owned(),
         body,
-        plan: args.plan,
-        yes: args.yes,
-        wait: &args.wait,
+        how: &args.planned,
         nothing: format!("{target} is no member; there was nothing to do"),
     };
     carry_out(&client, global, asked).await
@@ -87,18 +80,17 @@ pub(super) async fn delete_zone(client: Client, global: &Global, args: DeleteZon
         method: reqwest::Method::DELETE,
         target: format!("/api/v1/zone/{}", args.zone),
         body: json!({}),
-        plan: args.plan,
-        yes: args.yes,
-        wait: &args.wait,
+        how: &args.planned,
         nothing: format!("there is no zone {}; there was nothing to do", args.zone),
     };
     carry_out(&client, global, asked).await
 }
 
-async fn carry_out(client: &Client, global: &Global, asked: Asked<'_>) -> Result<(), Ending> {
-    let Asked { method, target, mut body, plan, yes, wait, nothing } = asked;
+pub(super) async fn carry_out(client: &Client, global: &Global, asked: Asked<'_>) -> Result<(), Ending> {
+    let Asked { method, target, mut body, how, nothing } = asked;
+    let PlannedArgs { plan, yes, wait } = how;
     let nothing_to_do = || render::done(global.output, &nothing, &json!({ "removed": false }));
-    if plan || !yes {
+    if *plan || !yes {
         // Looks before it asks (C26); what was shown is done, or nothing.
         let planned = format!("{target}?plan=true");
         let shown = client.send_maybe::<Plan>(method.clone(), &planned, Some(&body)).await?;
@@ -106,7 +98,7 @@ async fn carry_out(client: &Client, global: &Global, asked: Asked<'_>) -> Result
             nothing_to_do();
             return Ok(());
         };
-        if plan {
+        if *plan {
             match global.output {
                 Output::Json => render::json(&shown),
                 Output::Text => render::out(&render::plan(&shown)),

@@ -8,8 +8,8 @@ use reqwest::{Method, RequestBuilder, Response};
 use super::exit::{Ending, Exit};
 use crate::model::Password;
 use crate::secure::{
-    BodyKey, Claims, DATABASE_HEADER, Exchange, PublicKey, SealedRequest, V3_HEADER, V3PublicKey,
-    fresh_request_id, seal_request,
+    BodyKey, Claims, DATABASE_HEADER, Exchange, PublicKey, SealedRequest, V3_CONTENT_TYPE, V3_HEADER,
+    V3PublicKey, fresh_request_id, seal_request,
 };
 use crate::wire::Secret;
 
@@ -111,7 +111,7 @@ pub(super) enum Cut {
 impl Incoming {
     pub(super) fn new(response: Response, exchange: Option<Exchange>) -> Self {
         // Refused before it knew us: then nothing is sealed.
-        let is_sealed = response.headers().get(CONTENT_TYPE).is_some_and(|is| is == SEALED);
+        let is_sealed = response.headers().get(CONTENT_TYPE).is_some_and(|is| is == V3_CONTENT_TYPE);
         let exchange = exchange.filter(|_| is_sealed || response.status().is_success());
         Self {
             chunks: response.bytes_stream().map(|chunk| chunk.map(Into::into)).boxed(),
@@ -154,6 +154,3 @@ impl Incoming {
         Ok(whole)
     }
 }
-
-/// The type of a sealed answer.
-const SEALED: &str = "application/vnd.obpilot.v3";

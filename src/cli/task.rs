@@ -7,7 +7,7 @@ use super::client::Client;
 use super::exit::Ending;
 use super::follow::{Wanted, follow};
 use super::tree::Seen;
-use super::{password, render};
+use super::{graph, password, render};
 use crate::wire::{Contents, DagDetail};
 
 pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<(), Ending> {
@@ -16,10 +16,14 @@ pub(super) async fn run(command: TaskCommand, global: &Global) -> Result<(), End
         TaskCommand::List(args) => list(&client, global, &args).await,
         TaskCommand::Show(args) => show(&client, global, args).await,
         TaskCommand::Watch(args) => watch(&client, global, &args).await,
+        TaskCommand::Graph(args) => graph::show(&client, global, &args).await,
         TaskCommand::Retry(args) => operate(&client, global, &args, "RETRY").await,
         TaskCommand::Rollback(args) => operate(&client, global, &args, "ROLLBACK").await,
         TaskCommand::Cancel(args) => operate(&client, global, &args, "CANCEL").await,
         TaskCommand::Pass(args) => operate(&client, global, &args, "PASS").await,
+        TaskCommand::Pause(args) => operate(&client, global, &args, "PAUSE").await,
+        TaskCommand::Resume(args) => operate(&client, global, &args, "RESUME").await,
+        TaskCommand::Abort(args) => operate(&client, global, &args, "ABORT").await,
     }
 }
 
@@ -69,6 +73,10 @@ async fn operate(client: &Client, global: &Global, args: &OperateArgs, operator:
         password::confirm(&format!("{operator} this task?"))?;
     }
     client.post_only(&format!("/api/v1/task/dag/{id}"), &json!({ "operator": operator })).await?;
-    let wanted = if operator == "CANCEL" { Wanted::Cancelled } else { Wanted::Done };
+    let wanted = match operator {
+        "CANCEL" | "ABORT" => Wanted::Cancelled,
+        "PAUSE" => Wanted::Paused,
+        _ => Wanted::Done,
+    };
     follow(client, &id, wanted, &args.wait, global.output, global.quiet).await
 }

@@ -74,6 +74,60 @@ impl Seen {
     }
 }
 
+/// So many lines around what happens now; what is left out is counted.
+pub(super) fn window(lines: Vec<Line>, rows: usize) -> Vec<Line> {
+    if lines.len() <= rows {
+        return lines;
+    }
+    let is_now = |line: &Line| matches!(line.mark, Mark::Running | Mark::Failed | Mark::Waiting);
+    let now =
+        lines.iter().position(is_now).or_else(|| lines.iter().position(|line| line.mark == Mark::Pending));
+    let now = now.unwrap_or(lines.len() - 1);
+    // Two rows are for what is left out above and below.
+    let room = rows.saturating_sub(2).max(1);
+    let first = now.saturating_sub(room / 3).min(lines.len() - room);
+    let rest = lines.len() - first - room;
+    let told = |mark, text| Line { indent: 0, mark, text, took: None, note: None };
+    let mut shown = Vec::with_capacity(rows);
+    if first > 0 {
+        shown.push(told(Mark::Done, format!("… {first} above")));
+    }
+    shown.extend(lines.into_iter().skip(first).take(room));
+    if rest > 0 {
+        shown.push(told(Mark::Pending, format!("… {rest} more")));
+    }
+    shown
+}
+
+/// Names of stages with their numbers; where a row of them repeats, as once per zone, it stands once.
+pub(super) fn folded(stages: &[String]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut at = 0;
+    while at < stages.len() {
+        let (length, times) = repeats(&stages[at..]);
+        lines.extend(
+            stages[at..at + length].iter().enumerate().map(|(i, name)| format!("{} {name}", at + i + 1)),
+        );
+        if times > 1 {
+            lines.push(format!("… {} to {} again, {times} times in all", at + 1, at + length));
+        }
+        at += length * times;
+    }
+    lines
+}
+
+/// How long the row is that repeats right from here, and how often; a single one once.
+fn repeats(stages: &[String]) -> (usize, usize) {
+    // Shorter rows that repeat, such as a wait between two steps, are read easily.
+    for length in 5..=stages.len() / 2 {
+        let times = stages.chunks_exact(length).take_while(|row| *row == &stages[..length]).count();
+        if times > 1 {
+            return (length, times);
+        }
+    }
+    (1, 1)
+}
+
 fn part_lines(part: &DagDetail, now: Timestamp) -> Vec<Line> {
     let nodes = part.nodes.iter().flatten().filter(|node| mark(&node.state) != Mark::Pending);
     let line = |node: &NodeDetail| Line {
@@ -148,5 +202,44 @@ pub(super) fn human(span: Duration) -> String {
         60_000..3_600_000 => format!("{} min {:02} s", millis / 60_000, millis / 1_000 % 60),
         3_600_000..86_400_000 => format!("{} h {:02} min", millis / 3_600_000, millis / 60_000 % 60),
         _ => format!("{} d {:02} h", millis / 86_400_000, millis / 3_600_000 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_row_that_repeats_stands_once() {
+        let folded = folded(&words("p a b c d e a b c d e a b c d e q r"));
+        let wanted =
+            ["1 p", "2 a", "3 b", "4 c", "5 d", "6 e", "… 2 to 6 again, 3 times in all", "17 q", "18 r"];
+        assert_eq!(folded, wanted);
+        assert_eq!(super::folded(&words("a b a b")), ["1 a", "2 b", "3 a", "4 b"]);
+    }
+
+    #[test]
+    fn a_long_tree_is_shown_where_it_happens() {
+        let line =
+            |mark, text: usize| Line { indent: 0, mark, text: text.to_string(), took: None, note: None };
+        let lines = || {
+            let mark = |at| match at {
+                0..30 => Mark::Done,
+                30 => Mark::Running,
+                _ => Mark::Pending,
+            };
+            (0..50).map(|at| line(mark(at), at)).collect::<Vec<_>>()
+        };
+        let shown: Vec<_> = window(lines(), 11).into_iter().map(|line| line.text).collect();
+        assert_eq!(shown.len(), 11);
+        assert_eq!((shown[0].as_str(), shown[10].as_str()), ("… 27 above", "… 14 more"));
+        assert!(shown.contains(&"30".to_owned()));
+        assert_eq!(window(lines(), 50).len(), 50);
+        let ended = window((0..50).map(|at| line(Mark::Done, at)).collect(), 11);
+        assert_eq!(ended.last().map(|line| line.text.as_str()), Some("49"));
     }
 }

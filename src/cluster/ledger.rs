@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, watch};
 
+use super::accounts::Accounts;
 use super::state::{AgentState, Change};
 use crate::clock::Clock;
 use crate::engine::port::Stamp;
@@ -17,6 +18,9 @@ use crate::model::Password;
 pub struct Secrets {
     pub root: Option<Password>,
     pub agent: Option<Password>,
+    pub accounts: Arc<Accounts>,
+    /// Another one whenever a password is another.
+    pub era: Arc<()>,
 }
 
 /// Where the document and the secrets are kept. Law: it returns after the commit, all or nothing.
@@ -99,20 +103,35 @@ impl Ledger {
 
 /// `None` when the change does not concern them.
 fn secrets_after(secrets: &Secrets, change: &Change) -> Option<Secrets> {
-    let root = |root: Option<Password>| Secrets { root, agent: secrets.agent.clone() };
+    let era = Arc::default();
+    let root = |root: Option<Password>| Secrets { root, era, ..secrets.clone() };
+    let accounts = |accounts: Accounts| {
+        (accounts != *secrets.accounts).then(|| Secrets { accounts: Arc::new(accounts), ..secrets.clone() })
+    };
     match change {
         Change::ClusterConfigured { root_password: Some(password), .. } | Change::RootPassword(password) => {
             let is_known = secrets.root.as_ref().is_some_and(|known| known.expose() == password.expose());
             (!is_known).then(|| root(Some(password.clone())))
         }
         Change::AgentPassword(password) => {
-            Some(Secrets { root: secrets.root.clone(), agent: Some(password.clone()) })
+            Some(Secrets { agent: Some(password.clone()), era: Arc::default(), ..secrets.clone() })
         }
-        Change::BecameSingle => secrets.root.is_some().then(|| root(None)),
-        Change::ClusterConfigured { root_password: None, .. }
+        Change::BecameSingle if secrets.root.is_some() => {
+            Some(Secrets { accounts: Arc::default(), ..root(None) })
+        }
+        // Users are those of a cluster: who belongs to none, or to another, has none of them.
+        Change::BecameSingle
         | Change::BecameMaster { .. }
         | Change::BecameFollower { .. }
-        | Change::BecameScalingOut { .. }
+        | Change::BecameScalingOut { .. } => accounts(Accounts::default()),
+        Change::AccountSet { name, account } => {
+            accounts(secrets.accounts.with_account(name, account.clone()))
+        }
+        Change::KeyPairSet { access_key, pair } => {
+            accounts(secrets.accounts.with_key_pair(access_key, pair.clone()))
+        }
+        Change::AccountsKnown(known) => accounts(secrets.accounts.merged(known)),
+        Change::ClusterConfigured { root_password: None, .. }
         | Change::MemberKnown(_)
         | Change::MemberLeft(_)
         | Change::MemberRetired(_)
@@ -125,6 +144,7 @@ fn secrets_after(secrets: &Secrets, change: &Change) -> Option<Secrets> {
         | Change::ServerStarted { .. }
         | Change::SqlPort(_)
         | Change::ServerVersion(_)
-        | Change::ServerExited(_) => None,
+        | Change::ServerExited(_)
+        | Change::TopologyKnown(_) => None,
     }
 }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ServerAddr, ZoneName};
 
+/// The log stream that every tenant has.
+const FIRST_STREAM: i64 = 1;
+
 /// A row of `DBA_OB_SERVERS`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerRow {
@@ -123,11 +126,17 @@ impl ClusterView {
         self.tenants.get(&tenant).cloned().unwrap_or_else(|| format!("#{tenant}"))
     }
 
-    /// Every log stream that anybody has told of, by tenant and number.
+    /// Every log stream that anybody has told of, or that there must be, by tenant and number.
     fn streams(&self) -> BTreeMap<(i64, i64), Vec<&ReplicaRow>> {
         let mut streams: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for row in &self.replicas {
             streams.entry((row.tenant, row.stream)).or_default().push(row);
+        }
+        // Every tenant has one: where none is seen, nobody who has it answers.
+        for tenant in self.tenants.keys() {
+            if !streams.keys().any(|(known, _)| known == tenant) {
+                streams.insert((*tenant, FIRST_STREAM), Vec::new());
+            }
         }
         streams
     }
@@ -141,7 +150,9 @@ impl ClusterView {
     }
 
     fn fate(&self, tenant: i64, stream: i64, rows: &[&ReplicaRow], stopping: &[ServerAddr]) -> Fate {
-        let leader = rows.iter().find(|row| row.is_leader);
+        // Of two that call themselves leader one is wrong, and its members are too.
+        let mut leaders = rows.iter().filter(|row| row.is_leader);
+        let leader = leaders.next().filter(|_| leaders.next().is_none());
         let known = leader.or(rows.first());
         let (members, replicas) = known.map_or((&[][..], 0), |row| (row.members.as_slice(), row.replicas));
         let mut missing = Vec::new();
@@ -184,6 +195,27 @@ impl ClusterView {
             return Some("is in a stopped zone");
         }
         (!replica.is_in_sync).then_some("is not in sync")
+    }
+
+    /// Log streams that have a member on one of these servers which has not caught up with its leader, or does not answer.
+    pub fn behind(&self, servers: &[ServerAddr]) -> Vec<String> {
+        let mut found = Vec::new();
+        for ((tenant, stream), rows) in self.streams() {
+            let leader = rows.iter().find(|row| row.is_leader);
+            let name = format!("tenant {} ({tenant}) log stream {stream}", self.tenant_name(tenant));
+            let Some(leader) = leader else {
+                found.push(format!("{name} has no leader"));
+                continue;
+            };
+            let members = leader.members.iter().filter(|member| servers.contains(member));
+            for member in members {
+                let is_in_sync = rows.iter().any(|row| row.server == *member && row.is_in_sync);
+                if !is_in_sync {
+                    found.push(format!("{name} on {member}"));
+                }
+            }
+        }
+        found
     }
 
     /// Zones in which something is stopped, these aside: as the database asks before it stops more (Q41).

@@ -5,9 +5,13 @@ use std::collections::BTreeMap;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use super::accounts::Accounts;
 use super::members::Members;
+use super::topology::Topology;
 use crate::config::EngineKind;
-use crate::model::{AgentAddr, Exit, Identity, Member, Password, Scope, ServerProcess, Timestamp, ZoneName};
+use crate::model::{
+    Account, AgentAddr, Exit, Identity, KeyPair, Member, Password, Scope, ServerProcess, Timestamp, ZoneName,
+};
 
 /// Everything the agent remembers about itself. Secrets are kept apart, see [`super::Secrets`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +28,9 @@ pub struct AgentState {
     /// (SCALING OUT), and those that were removed and do not know it yet (SCALING IN). Only their keys count.
     #[serde(default)]
     pub guests: Members,
+    /// Numbers of the servers, as the database told them last.
+    #[serde(default)]
+    pub topology: Topology,
     pub cluster: ClusterConfig,
     pub observer: ObserverConfig,
     pub server: Server,
@@ -120,6 +127,17 @@ pub enum Change {
     },
     RootPassword(Password),
     AgentPassword(Password),
+    /// Without a value it is removed.
+    AccountSet {
+        name: String,
+        account: Option<Account>,
+    },
+    KeyPairSet {
+        access_key: String,
+        pair: Option<KeyPair>,
+    },
+    /// What another member has; what is newer there is taken.
+    AccountsKnown(Accounts),
     ServerWanted(Wanted),
     /// `sql_port` as it was told to the server; `None` when the server was told nothing and goes by what it has saved.
     ServerStarted {
@@ -130,6 +148,8 @@ pub enum Change {
     SqlPort(u16),
     ServerVersion(String),
     ServerExited(LastExit),
+    /// Servers with their numbers, as the database says.
+    TopologyKnown(Topology),
 }
 
 impl Change {
@@ -160,6 +180,13 @@ impl Change {
             }
             Self::RootPassword(_) => json!("root password"),
             Self::AgentPassword(_) => json!("agent password"),
+            Self::AccountSet { name, account } => {
+                json!({ "account": name, "role": account.as_ref().map(|account| account.role) })
+            }
+            Self::KeyPairSet { access_key, pair } => {
+                json!({ "key_pair": access_key, "role": pair.as_ref().map(|pair| pair.role) })
+            }
+            Self::AccountsKnown(_) => json!("accounts of another member"),
             Self::ServerWanted(wanted) => json!({ "server_wanted": wanted }),
             Self::ServerStarted { process, sql_port } => {
                 json!({ "server_started": process, "sql_port": sql_port })
@@ -167,6 +194,7 @@ impl Change {
             Self::SqlPort(port) => json!({ "sql_port": port }),
             Self::ServerVersion(version) => json!({ "server_version": version }),
             Self::ServerExited(exit) => json!({ "server_exited": exit }),
+            Self::TopologyKnown(topology) => json!({ "servers": topology.servers }),
         }
     }
 }
@@ -181,6 +209,7 @@ impl AgentState {
             zone: None,
             members: Members::default(),
             guests: Members::default(),
+            topology: Topology::default(),
             cluster: ClusterConfig::default(),
             observer: ObserverConfig::default(),
             server: Server::default(),
@@ -224,18 +253,21 @@ impl AgentState {
             }
             Change::GuestKnown(guest) => state.guests = state.guests.with(guest.clone()),
             Change::GuestLeft(agent) => state.guests = state.guests.without(*agent),
-            Change::MembersKnown(members) => state.members = members.clone(),
-            Change::BecameSingle => {
-                state.identity = Identity::Single;
-                state.zone = None;
-                state.members = Members::default();
-                state.guests = Members::default();
-                state.cluster = ClusterConfig::default();
-                state.observer = ObserverConfig::default();
+            Change::MembersKnown(members) => {
+                // Whoever knows all members knows where we are, too.
+                if let Some(zone) = members.zone_of(state.addr) {
+                    state.zone = Some(zone.clone());
+                }
+                state.members = members.clone();
             }
+            Change::BecameSingle => state.belong_to_nobody(),
             Change::ClusterConfigured { config, .. } => state.cluster = config.clone(),
             Change::ObserverConfigured { scope, config } => state.observer.replace(scope, config),
-            Change::RootPassword(_) | Change::AgentPassword(_) => {}
+            Change::RootPassword(_)
+            | Change::AgentPassword(_)
+            | Change::AccountSet { .. }
+            | Change::KeyPairSet { .. }
+            | Change::AccountsKnown(_) => {}
             Change::ServerWanted(wanted) => state.server.wanted = *wanted,
             Change::ServerStarted { process, sql_port } => {
                 state.server.process = Some(process.clone());
@@ -248,8 +280,19 @@ impl AgentState {
                 state.server.process = None;
                 state.server.last_exit = Some(exit.clone());
             }
+            Change::TopologyKnown(topology) => state.topology = topology.clone(),
         }
         state
+    }
+
+    fn belong_to_nobody(&mut self) {
+        self.identity = Identity::Single;
+        self.zone = None;
+        self.members = Members::default();
+        self.guests = Members::default();
+        self.topology = Topology::default();
+        self.cluster = ClusterConfig::default();
+        self.observer = ObserverConfig::default();
     }
 
     /// Only what is its own goes: another member of the zone keeps the zone's settings (W27).

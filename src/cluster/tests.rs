@@ -22,19 +22,7 @@ fn state() -> AgentState {
 }
 
 fn member(last: u8, zone: &str) -> Member {
-    Member {
-        agent: addr(last),
-        zone: zone.parse().unwrap(),
-        identity: Identity::Single,
-        version: String::new(),
-        os: String::new(),
-        architecture: String::new(),
-        home_path: String::new(),
-        sql_port: 2881,
-        rpc_port: 2882,
-        public_key: String::new(),
-        peer_key: String::new(),
-    }
+    Member::sample(addr(last), zone, Identity::Single)
 }
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -220,7 +208,7 @@ fn server(last: u8) -> ServerAddr {
 }
 
 /// Three servers in three zones, one tenant with a log stream on each, led by the first.
-fn view() -> ClusterView {
+pub(crate) fn view() -> ClusterView {
     let row = |last: u8| ServerRow {
         id: i64::from(last),
         server: server(last),
@@ -284,6 +272,13 @@ fn w30_a_majority_is_of_members_that_are_well() {
         let words = view.without(&[server(2)])[0].in_words();
         assert!(words.contains(why) && words.contains("tenant sys (1) log stream 1"), "{why}: {words}");
     }
+    let mut torn = view();
+    torn.replicas[2].is_leader = true;
+    assert!(!keeps(&torn, &[]).0, "two leaders");
+    let mut silent = view();
+    silent.tenants.insert(1002, "shop".to_owned());
+    let lost = silent.without(&[]).into_iter().find(|fate| !fate.keeps_majority());
+    assert_eq!(lost.map(|fate| fate.tenant), Some(1002), "nobody of it answers");
     let mut headless = view();
     headless.replicas[0].is_leader = false;
     assert!(!keeps(&headless, &[]).0);

@@ -11,10 +11,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
 use super::home::Home;
+use super::metered::{MeteredNetwork, MeteredSql};
 use super::network::Network;
 use super::tls;
 use crate::api::{self, Door, DoorParts, Listeners};
+use crate::app::custody::{self, Custody};
 use crate::app::health::{self, Service};
+use crate::app::holding::Subject;
 use crate::app::{self, App, Learned, RunState};
 use crate::clock::Clock;
 use crate::cluster::MYSQL_PORT_DEFAULT;
@@ -24,14 +27,16 @@ use crate::flow::catalog::{About, Limits, Ports, register_all};
 use crate::flow::keeper::Keeper;
 use crate::flow::participant::Participant;
 use crate::flow::ports::{ClusterSql, ObSql};
+use crate::flow::trust::{NoTrust, Trust};
 use crate::host::{facts, net};
-use crate::model::Identity;
+use crate::model::{AgentAddr, Identity};
 use crate::peer::Client;
 use crate::process::{self, Control};
-use crate::secure::{AgentKey, PeerIdentity, Seen, Tls, V3Key};
+use crate::secure::{AgentKey, Holding, PeerIdentity, Seen, Tls, V3Key};
 use crate::sql::{ObserverSql, Own, SeekdbSql};
 use crate::store::Store;
 use crate::tasks::Tasks;
+use crate::telemetry::{Meters, Page};
 
 /// Relative to the home.
 const SOCKET: &str = "run/obpilot.sock";
@@ -49,6 +54,7 @@ pub(super) struct Agent {
     pub(super) door: Door,
     pub(super) listeners: Listeners,
     pub(super) tls: Option<Tls>,
+    pub(super) custody: Option<Custody>,
     pub(super) run_state: RunState,
     /// Cancelled first when the agent stops: waiting requests are answered with what there is.
     pub(super) stopping: CancellationToken,
@@ -65,18 +71,15 @@ pub(super) async fn build(
     let stopping = CancellationToken::new();
 
     let control = Control::new(settings(config, &home), Arc::clone(&clock), tasks.clone());
-    let participant = Participant::new(own, Arc::new(store.clone()), Arc::clone(&clock));
     let keys = keys(&home, &*clock).await?;
-    let tls = tls::load(&config.tls)?;
-    let ledger = home.ledger.clone();
-    let client = Client::new(own, Arc::clone(&keys.peer), ledger, Arc::clone(&clock), tls.as_ref())?;
-    let network = Network::new(own, client.clone());
-    let ports = ports(config, &home, &keys, &control, &client, &network, tasks);
-    let journal = Arc::new(store.clone());
-    let engine = Handle::new(own, journal, register_all(&ports), tasks.clone(), Arc::clone(&clock));
-    participant.attach(engine.clone());
+    let Ways { client, network, tls, custody } = ways(config, &home, &keys, &clock).await?;
+    let meters = Measured::default();
+    let ports = ports(config, &home, &keys, &control, (&client, &network, custody.as_ref()), &meters, tasks);
+    let (engine, participant) = engine(own, &store, &ports, tasks);
 
-    let (health, health_handle) = health::new(config.engine.clone(), Arc::clone(&clock));
+    warn_of_v1(config);
+    let (health, health_handle) = health::new(watching(config), Arc::clone(&clock));
+    let page = meters.page(&store, health_handle.clone());
     let (learned, knows) = watch::channel(Learned::default());
     let run_state = RunState::default();
     let app = App::new(app::Parts {
@@ -102,6 +105,8 @@ pub(super) async fn build(
 
     let door = Door::new(DoorParts {
         app: app.clone(),
+        tls: tls.clone(),
+        custody: custody.clone(),
         key: keys.agent,
         v3_key: keys.v3,
         seen: seen(&store, &*clock).await?,
@@ -115,6 +120,7 @@ pub(super) async fn build(
         clock,
         tasks: tasks.clone(),
         stopping: stopping.clone(),
+        page,
     });
     let listeners = listen(config, &home)?;
     Ok(Agent {
@@ -128,9 +134,19 @@ pub(super) async fn build(
         door,
         listeners,
         tls,
+        custody,
         run_state,
         stopping,
     })
+}
+
+/// What works on tasks, and what takes part in those of other agents.
+fn engine(own: AgentAddr, store: &Store, ports: &Ports, tasks: &Tasks) -> (Handle, Participant) {
+    let participant = Participant::new(own, Arc::new(store.clone()), Arc::clone(&ports.clock));
+    let (journal, clock) = (Arc::new(store.clone()), Arc::clone(&ports.clock));
+    let engine = Handle::new(own, journal, register_all(ports), tasks.clone(), clock);
+    participant.attach(engine.clone());
+    (engine, participant)
 }
 
 /// What flows may use, with its real adapters.
@@ -139,13 +155,15 @@ fn ports(
     home: &Home,
     keys: &Keys,
     control: &Control,
-    client: &Client,
-    network: &Network,
+    (client, network, custody): (&Client, &Network, Option<&Custody>),
+    meters: &Measured,
     tasks: &Tasks,
 ) -> Ports {
     let state = home.ledger.state();
-    let (sql, cluster) = sql(home, state.engine);
-    let peers = Arc::new(network.clone());
+    let (sql, cluster) = sql(home, state.engine, &meters.sql);
+    let (network, messages) = (network.clone(), meters.messages.clone());
+    let peers = Arc::new(MeteredNetwork { network, own: state.addr, messages });
+    let own_ca = custody.map(|own| Arc::new(own.clone()) as Arc<dyn Trust>);
     Ports {
         own: state.addr,
         engine: state.engine,
@@ -156,6 +174,7 @@ fn ports(
         gate: Arc::new(client.clone()),
         about: about(home, keys),
         sealer: home.keeper.clone(),
+        trust: own_ca.unwrap_or_else(|| Arc::new(NoTrust)),
         ledger: home.ledger.clone(),
         clock: Arc::clone(client.clock()),
         keeper: Keeper::new(peers, tasks.clone()),
@@ -163,11 +182,104 @@ fn ports(
     }
 }
 
+/// What an operation's time goes into, as this agent sees it.
+#[derive(Debug)]
+struct Measured {
+    messages: Meters,
+    sql: Meters,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Self { messages: Meters::new("message"), sql: Meters::new("what") }
+    }
+}
+
+impl Measured {
+    fn page(&self, store: &Store, health: health::Handle) -> Arc<Page> {
+        let page = Page::default()
+            .with(
+                "store_commit",
+                "Groups of writes, from the first of them until they are durable",
+                store.commit_times(),
+            )
+            .with_kinds(
+                "peer_message",
+                "Messages to other agents, until the answer; a watch waits for news",
+                &self.messages,
+            )
+            .with_kinds(
+                "sql",
+                "What was asked of the own server, from the login to the last answer",
+                &self.sql,
+            )
+            .with_reading("server_serving", "1 if the own server serves", move || {
+                f64::from(u8::from(health.now().is_serving()))
+            });
+        Arc::new(page)
+    }
+}
+
+/// How others are reached, and what they are shown.
+struct Ways {
+    client: Client,
+    network: Network,
+    tls: Option<Tls>,
+    custody: Option<Custody>,
+}
+
+async fn ways(
+    config: &Config,
+    home: &Home,
+    keys: &Keys,
+    clock: &Arc<dyn Clock>,
+) -> Result<Ways, DaemonError> {
+    let (own, ledger) = (home.ledger.state().addr, home.ledger.clone());
+    let tls::Loaded { tls, own: held } = tls::load(config, home, &**clock).await?;
+    let client = Client::new(own, Arc::clone(&keys.peer), ledger, Arc::clone(clock), tls.as_ref())?;
+    let network = Network::new(own, client.clone());
+    let custody = tls.as_ref().zip(held).map(|(tls, held)| custody(tls, held, home, &network, clock));
+    Ok(Ways { client, network, tls, custody })
+}
+
+fn custody(
+    tls: &Tls,
+    (subject, holding): (Subject, Holding),
+    home: &Home,
+    network: &Network,
+    clock: &Arc<dyn Clock>,
+) -> Custody {
+    Custody::new(custody::Parts {
+        subject,
+        tls: tls.clone(),
+        keep: home.keeper.clone(),
+        peers: Arc::new(network.clone()),
+        ledger: home.ledger.clone(),
+        clock: Arc::clone(clock),
+        holding,
+    })
+}
+
 /// The agent's own keys.
 struct Keys {
     agent: AgentKey,
     v3: V3Key,
     peer: Arc<PeerIdentity>,
+}
+
+/// Whoever has switched v1 on without TLS may not know what that means.
+fn warn_of_v1(config: &Config) {
+    if config.auth.v1 && config.tls.mode == config::TlsMode::Off {
+        tracing::warn!(
+            "auth.v1 is on and tls.mode is off: whoever sees a header of scheme v1 on its way can send any request with it"
+        );
+    }
+}
+
+/// Each probe asks for the password that is known too, so it comes as often as that is to be checked (W13).
+fn watching(config: &Config) -> config::Engine {
+    let probe_interval_secs = config.engine.probe_interval_secs.min(config.auth.recheck_password_secs);
+    config::Engine { probe_interval_secs, ..config.engine.clone() }
 }
 
 /// Kept ones, or new ones at the first start; the two that take time are made beside each other.
@@ -180,18 +292,19 @@ async fn keys(home: &Home, clock: &dyn Clock) -> Result<Keys, DaemonError> {
 /// Blocks of headers that were accepted before and have not expired.
 async fn seen(store: &Store, clock: &dyn Clock) -> Result<Seen, DaemonError> {
     let mut seen = Seen::default();
-    seen.restore(store.seen_blocks(clock.now()).await?);
+    let now = clock.now();
+    seen.restore(store.seen_blocks(now).await?, now.as_second());
     Ok(seen)
 }
 
 /// SQL to the server of this engine.
-fn sql(home: &Home, engine: EngineKind) -> (Arc<dyn ObSql>, Arc<dyn ClusterSql>) {
+fn sql(home: &Home, engine: EngineKind, acts: &Meters) -> (Arc<dyn ObSql>, Arc<dyn ClusterSql>) {
     let ledger = home.ledger.clone();
     let port = move || ledger.state().server.sql_port.unwrap_or(MYSQL_PORT_DEFAULT);
     match engine {
         EngineKind::Seekdb => {
-            let sql = Arc::new(SeekdbSql::new(port));
-            (sql.clone(), sql)
+            let sql = SeekdbSql::new(port);
+            (Arc::new(sql.clone()), Arc::new(MeteredSql { sql, acts: acts.clone() }))
         }
         EngineKind::Observer => {
             let (ledger, ip) = (home.ledger.clone(), home.ledger.state().addr.ip);
@@ -201,8 +314,8 @@ fn sql(home: &Home, engine: EngineKind) -> (Arc<dyn ObSql>, Arc<dyn ClusterSql>)
                 let member = state.own_member().filter(|_| state.identity == Identity::ClusterAgent);
                 Own { server: member.map(crate::model::Member::server), sql_port: port() }
             };
-            let sql = Arc::new(ObserverSql::new(ip, own));
-            (sql.clone(), sql)
+            let sql = ObserverSql::new(ip, own);
+            (Arc::new(sql.clone()), Arc::new(MeteredSql { sql, acts: acts.clone() }))
         }
     }
 }
@@ -237,6 +350,7 @@ fn limits(config: &Config) -> Limits {
         quorum: Duration::from_secs(config.peers.quorum_wait_secs),
         prepare: Duration::from_secs(config.peers.prepare_timeout_secs),
         silence: Duration::from_secs(config.peers.silence_limit_secs),
+        parallel: usize::try_from(config.peers.parallel_max).unwrap_or(usize::MAX),
     }
 }
 

@@ -6,12 +6,12 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use crate::api::RememberBlocks;
-use crate::cluster::{AgentState, Keep, Secrets};
+use crate::cluster::{Accounts, AgentState, Keep, Secrets};
 use crate::engine::port::Stamp;
 use crate::error::{Error, Result};
 use crate::flow::ports::Sealer;
 use crate::model::{Password, Timestamp};
-use crate::secure::{AgentKey, BlockHash, KeyError, PeerError, PeerIdentity, V3Key, Vault};
+use crate::secure::{AgentKey, BlockHash, LASTING_FROM, PeerIdentity, V3Key, Vault};
 use crate::store::{Secret, Store};
 use crate::tasks::Tasks;
 
@@ -19,6 +19,8 @@ use crate::tasks::Tasks;
 const DOCUMENT: &str = "agent";
 const ROOT: &str = "root_password";
 const AGENT: &str = "agent_password";
+/// Users of the v2 API, as JSON.
+const ACCOUNTS: &str = "accounts";
 const AGENT_KEY: &str = "agent_key";
 const PEER_KEY: &str = "peer_key";
 const V3_KEY: &str = "v3_key";
@@ -36,8 +38,21 @@ impl Keeper {
         let Some(document) = self.store.document(DOCUMENT).await? else { return Ok(None) };
         let state = serde_json::from_value(document)
             .map_err(|e| Error::unexpected(format!("the agent's document cannot be read: {e}")))?;
-        let secrets = Secrets { root: self.secret(ROOT).await?, agent: self.secret(AGENT).await? };
-        Ok(Some((state, secrets)))
+        let (root, agent) = (self.secret(ROOT).await?, self.secret(AGENT).await?);
+        let accounts = Arc::new(self.accounts().await?);
+        Ok(Some((state, Secrets { root, agent, accounts, era: Arc::default() })))
+    }
+
+    async fn accounts(&self) -> Result<Accounts> {
+        let Some(text) = self.secret(ACCOUNTS).await? else { return Ok(Accounts::default()) };
+        serde_json::from_str(text.expose())
+            .map_err(|e| Error::unexpected(format!("the accounts cannot be read: {e}")))
+    }
+
+    fn sealed_accounts(&self, accounts: &Accounts) -> Result<Secret> {
+        let text = serde_json::to_string(accounts).map(Password::new);
+        let text = text.map_err(|e| Error::unexpected(format!("the accounts cannot be written: {e}")))?;
+        self.sealed(ACCOUNTS, Some(&text).filter(|_| !accounts.is_empty()))
     }
 
     async fn secret(&self, name: &'static str) -> Result<Option<Password>> {
@@ -52,41 +67,43 @@ impl Keeper {
 
     /// The pair of this agent, made at the first start.
     pub(super) async fn agent_key(&self, now: Timestamp) -> Result<AgentKey> {
-        let unusable =
-            |error: KeyError| Error::unexpected(format!("the agent's key pair: {error}")).with_source(error);
-        if let Some(sealed) = self.store.secret(AGENT_KEY).await? {
-            let der = self.vault.open(AGENT_KEY, &sealed).map_err(vault_error)?;
-            return AgentKey::from_pkcs8(&der).map_err(unusable);
-        }
-        let key = Tasks::blocking(AgentKey::generate).await.map_err(unusable)?;
-        self.save_pair(AGENT_KEY, key.to_pkcs8(), now).await?;
-        Ok(key)
+        self.pair(AGENT_KEY, AgentKey::from_pkcs8, AgentKey::generate, AgentKey::to_pkcs8, now).await
     }
 
     /// The pair of scheme v3, made at the first start.
     pub(super) async fn v3_key(&self, now: Timestamp) -> Result<V3Key> {
-        let unusable = |error: KeyError| {
-            Error::unexpected(format!("the agent's pair for scheme v3: {error}")).with_source(error)
-        };
-        if let Some(sealed) = self.store.secret(V3_KEY).await? {
-            let der = self.vault.open(V3_KEY, &sealed).map_err(vault_error)?;
-            return V3Key::from_pkcs8(&der).map_err(unusable);
-        }
-        let key = Tasks::blocking(V3Key::generate).await.map_err(unusable)?;
-        self.save_pair(V3_KEY, key.to_pkcs8(), now).await?;
-        Ok(key)
+        self.pair(V3_KEY, V3Key::from_pkcs8, V3Key::generate, V3Key::to_pkcs8, now).await
     }
 
     /// The key that other agents know this one by, made at the first start.
     pub(super) async fn peer_identity(&self, now: Timestamp) -> Result<PeerIdentity> {
-        let unusable = |error: PeerError| Error::unexpected(error.to_string()).with_source(error);
-        if let Some(sealed) = self.store.secret(PEER_KEY).await? {
-            let der = self.vault.open(PEER_KEY, &sealed).map_err(vault_error)?;
-            return PeerIdentity::from_pkcs8(&der).map_err(unusable);
+        let to_pkcs8 = PeerIdentity::to_pkcs8;
+        self.pair(PEER_KEY, PeerIdentity::from_pkcs8, PeerIdentity::generate, to_pkcs8, now).await
+    }
+
+    /// The one that is kept, or a new one, kept before it is used.
+    async fn pair<K, E>(
+        &self,
+        name: &'static str,
+        read: impl FnOnce(&[u8]) -> std::result::Result<K, E>,
+        make: impl FnOnce() -> std::result::Result<K, E> + Send + 'static,
+        to_pkcs8: impl FnOnce(&K) -> &[u8],
+        now: Timestamp,
+    ) -> Result<K>
+    where
+        K: Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let unusable = |error: E| {
+            Error::unexpected(format!("the key that is kept as {name}: {error}")).with_source(error)
+        };
+        if let Some(sealed) = self.store.secret(name).await? {
+            let der = self.vault.open(name, &sealed).map_err(vault_error)?;
+            return read(&der).map_err(unusable);
         }
-        let identity = PeerIdentity::generate().map_err(unusable)?;
-        self.save_pair(PEER_KEY, identity.to_pkcs8(), now).await?;
-        Ok(identity)
+        let key = Tasks::blocking(make).await.map_err(unusable)?;
+        self.save_pair(name, to_pkcs8(&key), now).await?;
+        Ok(key)
     }
 
     async fn save_pair(&self, name: &'static str, pkcs8: &[u8], now: Timestamp) -> Result<()> {
@@ -95,7 +112,7 @@ impl Keeper {
     }
 }
 
-fn vault_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+pub(super) fn vault_error(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::unexpected(error.to_string()).with_source(error)
 }
 
@@ -110,8 +127,11 @@ impl Keep for Keeper {
         Box::pin(async move {
             let document = serde_json::to_value(state)
                 .map_err(|e| Error::unexpected(format!("the agent's document cannot be written: {e}")))?;
-            let sealed =
-                vec![self.sealed(ROOT, secrets.root.as_ref())?, self.sealed(AGENT, secrets.agent.as_ref())?];
+            let sealed = vec![
+                self.sealed(ROOT, secrets.root.as_ref())?,
+                self.sealed(AGENT, secrets.agent.as_ref())?,
+                self.sealed_accounts(&secrets.accounts)?,
+            ];
             self.store.save_document(DOCUMENT, document, sealed, stamp, what).await
         })
     }
@@ -123,7 +143,12 @@ impl RememberBlocks for Keeper {
     }
 
     fn keep_key(&self, key: Arc<AgentKey>, now: Timestamp) -> BoxFuture<'_, Result<()>> {
-        Box::pin(async move { self.save_pair(AGENT_KEY, key.to_pkcs8(), now).await })
+        Box::pin(async move {
+            self.save_pair(AGENT_KEY, key.to_pkcs8(), now).await?;
+            // Lasting blocks were sealed with the key before.
+            self.store.forget_blocks_after(now + LASTING_FROM);
+            Ok(())
+        })
     }
 
     fn keep_v3_key(&self, key: Arc<V3Key>, now: Timestamp) -> BoxFuture<'_, Result<()>> {

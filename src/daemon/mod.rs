@@ -10,8 +10,10 @@
 
 mod build;
 mod error;
+mod holding;
 mod home;
 mod keep;
+mod metered;
 mod network;
 mod remembered;
 mod run;

@@ -11,10 +11,10 @@ use super::DaemonError;
 use super::build::{Agent, build};
 use super::home::Home;
 use crate::api;
-use crate::app::{Learned, RunState, members};
+use crate::app::{Learned, RunState, accounts, members};
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::host::descriptors;
+use crate::host::{descriptors, heap};
 use crate::process;
 use crate::store::{Retention, Store};
 use crate::tasks::{Kind, Tasks};
@@ -32,7 +32,11 @@ const STORE_LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`DaemonError`]: why it did not start, or could not go on.
 pub fn run(config: &Config) -> Result<(), DaemonError> {
+    let is_frugal = heap::few_arenas();
     telemetry::init(&config.log);
+    if !is_frugal {
+        tracing::debug!("the allocator keeps an arena for every thread");
+    }
     harden(config.is_detached);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(RUNTIME_THREADS)
@@ -120,6 +124,7 @@ async fn serve(
         door,
         listeners,
         tls,
+        custody,
         run_state,
         stopping,
     } = agent;
@@ -129,10 +134,14 @@ async fn serve(
     let served = served.map_err(|e| DaemonError::Listen(e.to_string()))?;
     let ending = served.ending();
     tasks.spawn(Kind::part("health"), health.run(app.clone(), tasks.token().clone()));
+    tasks.spawn(Kind::helper("accounts"), accounts::keep(app.clone(), tasks.token().clone()));
     tasks.spawn(Kind::helper("members"), members::keep(app, tasks.token().clone()));
     tasks.spawn(Kind::helper("learn"), learn(control, learned));
     tasks.spawn(Kind::helper("prune"), prune(store.clone(), retention(config), clock));
     tasks.spawn(Kind::helper("watchdog"), watchdog(store.clone()));
+    if let Some(custody) = custody {
+        tasks.spawn(Kind::helper("certificates"), custody.keep(tasks.token().clone()));
+    }
     if let Some(tls) = tls {
         tasks.spawn(Kind::helper("certificate"), super::tls::keep_fresh(tls));
     }

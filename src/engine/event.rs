@@ -96,7 +96,20 @@ pub enum Event {
     NodePassed {
         node: usize,
     },
-    /// A message from the coordinator that steps look at, such as `go`.
+    /// RETRY of one failed sub-task; others that have failed stay so.
+    SubTaskRetryAsked {
+        at: At,
+    },
+    /// PASS of one failed sub-task; on the way back it counts as undone.
+    SubTaskPassed {
+        at: At,
+    },
+    /// CANCEL of one running sub-task; the rest of its DAG runs on.
+    SubTaskCancelAsked {
+        at: At,
+    },
+    /// A message from the coordinator that steps look at, such as `go`; or of the engine itself: a pause, a resume, an
+    /// abort, the end of a lease.
     Signalled {
         signal: String,
     },
@@ -129,6 +142,9 @@ impl Event {
             Self::RollbackAsked => "rollback_asked",
             Self::Passed => "passed",
             Self::NodePassed { .. } => "node_passed",
+            Self::SubTaskRetryAsked { .. } => "sub_task_retry_asked",
+            Self::SubTaskPassed { .. } => "sub_task_passed",
+            Self::SubTaskCancelAsked { .. } => "sub_task_cancel_asked",
             Self::Signalled { .. } => "signalled",
             Self::Ended { .. } => "ended",
             Self::LockTaken => "lock_taken",
@@ -146,7 +162,10 @@ impl Event {
             | Self::Failed { at, .. }
             | Self::Waits { at, .. }
             | Self::Stopped { at, .. }
-            | Self::Skipped { at } => Some(*at),
+            | Self::Skipped { at }
+            | Self::SubTaskRetryAsked { at }
+            | Self::SubTaskPassed { at }
+            | Self::SubTaskCancelAsked { at } => Some(*at),
             Self::Created { .. }
             | Self::Started
             | Self::CancelAsked
@@ -179,6 +198,9 @@ impl Event {
             | Self::RollbackAsked
             | Self::Passed
             | Self::NodePassed { .. }
+            | Self::SubTaskRetryAsked { .. }
+            | Self::SubTaskPassed { .. }
+            | Self::SubTaskCancelAsked { .. }
             | Self::Signalled { .. }
             | Self::Ended { .. }
             | Self::LockTaken

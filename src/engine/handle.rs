@@ -8,18 +8,23 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::port::{Journal, JournalError, NewDag, RequestKey};
 use super::registry::Registry;
 use super::run::{Msg, Shared};
+use super::single::Single;
 use super::snapshot::Snapshot;
-use super::state::Operator;
+use super::state::{Operator, Steer};
 use super::template::{Definition, Template, TemplateError};
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
-use crate::model::{AgentAddr, DagId, NodeId};
+use crate::model::{AgentAddr, DagId, NodeId, SubTaskId};
 use crate::tasks::Tasks;
+
+/// How many DAGs that were found at the start are read, and wait for their first commit, at a time: few enough for the store to
+/// take them, enough to fill its groups.
+const TAKEN_UP_AT_ONCE: usize = 1_024;
 
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -72,12 +77,20 @@ impl Handle {
     /// # Errors
     /// When the store cannot be read.
     pub async fn recover(&self) -> Result<usize> {
-        let live = self.shared.journal.live().await?;
-        let count = live.len();
-        for snapshot in live {
-            Shared::take_up(&self.shared, snapshot);
+        let permits = Arc::new(Semaphore::new(TAKEN_UP_AT_ONCE));
+        let (mut count, mut last) = (0, DagId(0));
+        loop {
+            let live = self.shared.journal.live(last, TAKEN_UP_AT_ONCE).await?;
+            let Some(newest) = live.last() else { return Ok(count) };
+            last = newest.id;
+            count += live.len();
+            for snapshot in live {
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                let permit =
+                    permit.map_err(|e| Error::unexpected("the recovery was closed").with_source(e))?;
+                Shared::take_up(&self.shared, snapshot, permit);
+            }
         }
-        Ok(count)
     }
 
     /// Records a DAG and starts it. The answer is as created: READY, nothing has run.
@@ -87,11 +100,16 @@ impl Handle {
     pub async fn submit(&self, submission: Submission) -> Result<Snapshot, SubmitError> {
         let Submission { template, actor, key } = submission;
         let definition = template.define(&self.shared.registry)?;
-        let created =
-            self.shared.journal.create(NewDag { definition, stamp: self.shared.stamp(actor), key }).await?;
-        if created.is_new {
+        let created = self
+            .shared
+            .journal
+            .create(NewDag { definition, stamp: self.shared.stamp(actor), key, begins: true })
+            .await?;
+        match created.begun {
+            Some(begun) => Shared::begin(&self.shared, begun),
             // An agent that stops has recorded it, and takes it up at its next start.
-            drop(Shared::tell(&self.shared, created.snapshot.id, None));
+            None if created.is_new => drop(Shared::tell(&self.shared, created.snapshot.id, None)),
+            None => {}
         }
         Ok(created.snapshot)
     }
@@ -122,6 +140,41 @@ impl Handle {
         self.ask(dag, |reply| Msg::PassNode { node, actor, reply }).await
     }
 
+    /// Asks for a pause or an abort at the next safe point, or takes that back; returns when it is recorded, which may be long
+    /// before it takes effect. Repeating it is harmless.
+    ///
+    /// # Errors
+    /// `Task.NotFound`, `Task.Dag.Operator.SteerNotAllowed`, a held lock, or a failing store.
+    pub async fn steer(&self, dag: DagId, wish: Steer, actor: impl Into<String>) -> Result<()> {
+        let actor = actor.into();
+        self.ask(dag, |reply| Msg::Steer { wish, actor, reply }).await
+    }
+
+    /// RETRY of one failed sub-task: it alone runs again. Its DAG goes on if no other has failed, and fails again else.
+    ///
+    /// # Errors
+    /// `Task.NotFound`, `RetryNotFailedDag`, `RetryNotAllowed`, a held lock, or a failing store.
+    pub async fn retry_one(&self, dag: DagId, sub_task: SubTaskId, actor: impl Into<String>) -> Result<()> {
+        self.ask_single(dag, Single::Retry, sub_task, actor.into()).await
+    }
+
+    /// PASS of one failed sub-task: counts as done without running, or as undone on the way back.
+    ///
+    /// # Errors
+    /// `Task.NotFound`, `PassNotFailedDag`, `PassNotFailedNode` and `PassNotAllowed` of `Task.Node.Operator`, a held lock, or a
+    /// failing store.
+    pub async fn pass_one(&self, dag: DagId, sub_task: SubTaskId, actor: impl Into<String>) -> Result<()> {
+        self.ask_single(dag, Single::Pass, sub_task, actor.into()).await
+    }
+
+    /// CANCEL of one running sub-task: its code is stopped, the rest of its DAG runs on and the DAG fails when that has ended.
+    ///
+    /// # Errors
+    /// `Task.NotFound`, `CancelFinishedDag`, `CancelNotAllowed`, or a failing store.
+    pub async fn cancel_one(&self, dag: DagId, sub_task: SubTaskId, actor: impl Into<String>) -> Result<()> {
+        self.ask_single(dag, Single::Cancel, sub_task, actor.into()).await
+    }
+
     /// A message of the coordinator. Recorded once; a DAG that waits goes on and looks at it. Repeating it is
     /// harmless.
     ///
@@ -134,8 +187,8 @@ impl Handle {
 
     /// The coordinator is alive: a lease begins anew. Unknown or ended DAGs are no error.
     pub fn renew(&self, dag: DagId) {
-        if let Some(inbox) = self.shared.actors().get(&dag)
-            && inbox.send(Msg::Renew).is_err()
+        if let Some(live) = self.shared.actors().get(&dag)
+            && live.inbox.send(Msg::Renew).is_err()
         {
             tracing::debug!(%dag, "a lease was renewed for a task that has just ended");
         }
@@ -146,8 +199,21 @@ impl Handle {
     /// # Errors
     /// `Task.NotFound`, or a failing store.
     pub async fn until(&self, dag: DagId, wanted: impl Fn(&Snapshot) -> bool) -> Result<Snapshot> {
-        let mut feed = self.shared.journal.feed();
         loop {
+            let live = self.shared.actors().get(&dag).map(|live| live.seen.clone());
+            // A task that was dropped, because the agent stops, tells nothing.
+            if let Some(mut seen) = live.filter(|seen| seen.has_changed().is_ok()) {
+                let is_wanted = |seen: &Option<Arc<Snapshot>>| seen.as_deref().is_some_and(&wanted);
+                if let Ok(seen) = seen.wait_for(is_wanted).await
+                    && let Some(snapshot) = seen.as_deref()
+                {
+                    return Ok(snapshot.clone());
+                }
+                // Its task has ended.
+                continue;
+            }
+            // Subscribed before the store is read: what is committed later is told.
+            let mut feed = self.shared.journal.feed();
             let snapshot = self.load(dag).await?;
             if wanted(&snapshot) {
                 return Ok(snapshot);
@@ -171,6 +237,10 @@ impl Handle {
 
     pub fn own(&self) -> AgentAddr {
         self.shared.own
+    }
+
+    async fn ask_single(&self, dag: DagId, wish: Single, sub_task: SubTaskId, actor: String) -> Result<()> {
+        self.ask(dag, |reply| Msg::Single { wish, sub_task, actor, reply }).await
     }
 
     async fn ask(&self, dag: DagId, message: impl FnOnce(oneshot::Sender<Result<()>>) -> Msg) -> Result<()> {

@@ -20,11 +20,13 @@
 //!      └── reset ── FAILED ◀────────────────┘               UNDO FAILED ◀────────────┘
 //! ```
 //!
-//! FAILED and WAITING can be reset (RETRY) or passed; FAILED, UNDO FAILED and SUCCEEDED can be undone (ROLLBACK).
+//! FAILED and WAITING can be reset (RETRY) or passed; FAILED, UNDO FAILED and SUCCEEDED can be undone (ROLLBACK). A single
+//! UNDO FAILED sub-task can be passed too: it counts as UNDONE.
 //!
 //! A DAG: READY → RUNNING → SUCCEEDED, or FAILED, or WAITING for an operator; CANCELLING on its way to FAILED;
 //! backwards READY → RUNNING → ROLLED BACK. Direction is part of the state (W3). "Waiting" is a state of its own
-//! (W1); only `wire` shows it as OBShell's FAILED.
+//! (W1); only `wire` shows it as OBShell's FAILED. A DAG that was asked to pause waits before a safe point without any
+//! sub-task of it waiting; one that was asked to abort fails there.
 //!
 //! Promises, each a property test: it ends; nothing runs before its upstreams succeeded; a rollback visits exactly
 //! what ran, in reverse; replaying any prefix of the event log gives the state that was stored then.
@@ -32,6 +34,7 @@
 //! Not here: SQL (`store` implements [`port::Journal`]), what steps do (`flow`), who may ask (`api`), how any of
 //! it is spelled for clients (`wire`).
 
+mod actor;
 pub mod event;
 mod handle;
 pub mod operate;
@@ -40,9 +43,12 @@ pub mod port;
 pub mod recover;
 pub mod registry;
 pub mod run;
+pub mod single;
 pub mod snapshot;
 pub mod state;
+pub mod steer;
 pub mod step;
+pub mod sub_tasks;
 pub mod template;
 mod worker;
 
@@ -51,11 +57,14 @@ mod tests;
 
 pub use event::{Event, Failure};
 pub use handle::{Handle, Submission, SubmitError};
-pub use operate::{Refused, allowed, operate, pass_node};
+pub use operate::{Refused, allowed, lease_over, operate, pass_node, wishes};
 pub use plan::plan;
 pub use recover::recover;
 pub use registry::Registry;
+pub use single::{Single, single};
 pub use snapshot::{Node, Snapshot, SubTask};
-pub use state::{DagState, Heading, NodeState, Operator, SubTaskState};
+pub use state::{DagState, Heading, NodeState, Operator, Steer, SubTaskState, Wish};
+pub use steer::{steer, steerable};
 pub use step::{Outcome, Step, StepCtx, StepSpec};
+pub use sub_tasks::SubTasks;
 pub use template::{Caps, Definition, Interruption, Lock, NodeDef, Template};

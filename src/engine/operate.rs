@@ -2,10 +2,16 @@
 //!
 //! Rules: `task-engine.md` §2.4, with its weaknesses closed: after a failed rollback only ROLLBACK and PASS are
 //! possible (W3); CANCEL needs the running nodes to be cancellable, not the finished ones.
+//!
+//! Whoever lets a DAG go on takes back the pause or the abort that was asked for before.
+//!
+//! Not here: PAUSE, RESUME and ABORT (`steer`), operators on one sub-task (`single`).
 
 use super::event::Event;
+use super::run::LEASE_OVER;
 use super::snapshot::{Snapshot, SubTask};
-use super::state::{DagState, Heading, NodeState, Operator};
+use super::state::{DagState, Heading, NodeState, Operator, Steer, SubTaskState, Wish};
+use super::steer::steerable;
 use crate::error::{Code, Error};
 
 /// Why an operator does not apply.
@@ -28,6 +34,12 @@ pub fn allowed(snapshot: &Snapshot) -> Vec<Operator> {
     user.into_iter().filter(|op| check(snapshot, *op).is_ok()).collect()
 }
 
+/// The same with what a DAG can be steered by.
+pub fn wishes(snapshot: &Snapshot) -> Vec<Wish> {
+    let operators = allowed(snapshot).into_iter().map(Wish::Operate);
+    operators.chain(steerable(snapshot).into_iter().map(Wish::Steer)).collect()
+}
+
 /// The events of an operator. Empty when it is granted already (CANCEL twice).
 ///
 /// # Errors
@@ -38,8 +50,8 @@ pub fn operate(snapshot: &Snapshot, operator: Operator) -> Result<Vec<Event>, Re
         Operator::Run => Vec::new(),
         Operator::Cancel if snapshot.state == DagState::Cancelling => Vec::new(),
         Operator::Cancel => vec![Event::CancelAsked],
-        Operator::Retry => with_lock(snapshot, Event::RetryAsked),
-        Operator::Rollback => with_lock(snapshot, Event::RollbackAsked),
+        Operator::Retry => go_on(snapshot, Event::RetryAsked),
+        Operator::Rollback => go_on(snapshot, Event::RollbackAsked),
         Operator::Pass => with_release(snapshot, Event::Passed),
     })
 }
@@ -63,17 +75,43 @@ pub fn pass_node(snapshot: &Snapshot, node: usize) -> Result<Vec<Event>, Refused
             format!("node '{name}' cannot be passed: what comes after it needs its result"),
         )
     } else {
-        return Ok(with_lock(snapshot, Event::NodePassed { node }));
+        return Ok(go_on(snapshot, Event::NodePassed { node }));
     };
     Err(Refused { code, text: format!("{why}; {}", possible(snapshot)) })
 }
 
-/// A lock that was given back is taken again before anything runs.
-fn with_lock(snapshot: &Snapshot, event: Event) -> Vec<Event> {
-    if snapshot.definition.lock.is_some() && !snapshot.holds_lock {
-        return vec![Event::LockTaken, event];
+/// Nobody has renewed the lease of a DAG that rests: it goes on where its node says so, and is ended where it waits else.
+pub fn lease_over(snapshot: &Snapshot) -> Vec<Event> {
+    let mut events = Vec::new();
+    if snapshot.state == DagState::Waiting {
+        if !snapshot.has_signal(LEASE_OVER) {
+            events.push(Event::Signalled { signal: LEASE_OVER.to_owned() });
+        }
+        let mut waiting =
+            snapshot.sub_tasks().filter(|(_, sub)| sub.state == SubTaskState::Waiting).peekable();
+        if waiting.peek().is_some() && waiting.all(|(at, _)| snapshot.definition_of(at.node).goes_on_by_lease)
+        {
+            // A pause would have nobody who ends it.
+            events.extend(go_on(snapshot, Event::RetryAsked));
+            return events;
+        }
+        events.push(Event::Passed);
     }
-    vec![event]
+    events.push(Event::LockReleased { reason: "its coordinator did not renew the lease".to_owned() });
+    events
+}
+
+/// A lock that was given back is taken again before anything runs, and what the DAG was steered by does not hold any more.
+pub(super) fn go_on(snapshot: &Snapshot, event: Event) -> Vec<Event> {
+    let mut events = Vec::new();
+    if snapshot.definition.lock.is_some() && !snapshot.holds_lock {
+        events.push(Event::LockTaken);
+    }
+    if snapshot.steer().is_some() {
+        events.push(Event::Signalled { signal: Steer::Resume.signal().to_owned() });
+    }
+    events.push(event);
+    events
 }
 
 fn with_release(snapshot: &Snapshot, event: Event) -> Vec<Event> {
@@ -83,7 +121,7 @@ fn with_release(snapshot: &Snapshot, event: Event) -> Vec<Event> {
     vec![event]
 }
 
-type Check = Result<(), (Code, String)>;
+pub(super) type Check = Result<(), (Code, String)>;
 
 fn check(snapshot: &Snapshot, operator: Operator) -> Check {
     match operator {
@@ -97,7 +135,7 @@ fn check(snapshot: &Snapshot, operator: Operator) -> Check {
     }
 }
 
-fn check_retry(snapshot: &Snapshot) -> Check {
+pub(super) fn check_retry(snapshot: &Snapshot) -> Check {
     match (snapshot.state, snapshot.heading) {
         (DagState::Failed | DagState::Waiting, Heading::Forward) => {}
         (DagState::Failed, Heading::Backward) => {
@@ -112,7 +150,7 @@ fn check_retry(snapshot: &Snapshot) -> Check {
 }
 
 fn check_rollback(snapshot: &Snapshot) -> Check {
-    if snapshot.state != DagState::Failed {
+    if snapshot.state != DagState::Failed && snapshot.paused_before().is_none() {
         return Err((Code::RollbackNotFailed, format!("the task is {}", describe(snapshot))));
     }
     for (node, def) in snapshot.nodes.iter().zip(&snapshot.definition.nodes) {
@@ -182,8 +220,9 @@ fn refuse(snapshot: &Snapshot, operator: Operator, code: Code, why: &str) -> Ref
     Refused { code, text: format!("{} is not possible: {why}; {}", operator.text(), possible(snapshot)) }
 }
 
-fn possible(snapshot: &Snapshot) -> String {
-    let operators: Vec<_> = allowed(snapshot).into_iter().map(Operator::text).collect();
+/// What may be asked instead, for the end of a refusal.
+pub(super) fn possible(snapshot: &Snapshot) -> String {
+    let operators: Vec<_> = wishes(snapshot).into_iter().map(Wish::text).collect();
     match operators.as_slice() {
         [] if snapshot.state.is_final() => "the task has ended, nothing is left to do".to_owned(),
         [] if snapshot.state.is_at_rest() => "nothing else is possible either; start a new task".to_owned(),
@@ -192,7 +231,10 @@ fn possible(snapshot: &Snapshot) -> String {
     }
 }
 
-fn describe(snapshot: &Snapshot) -> &'static str {
+pub(super) fn describe(snapshot: &Snapshot) -> &'static str {
+    if snapshot.paused_before().is_some() {
+        return "paused";
+    }
     match snapshot.state {
         DagState::Ready => "about to run",
         DagState::Running => "running",

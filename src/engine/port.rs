@@ -87,12 +87,17 @@ pub struct NewDag {
     pub definition: Definition,
     pub stamp: Stamp,
     pub key: Option<RequestKey>,
+    /// Its first change may be committed with it ([`super::plan::begin`]).
+    pub begins: bool,
 }
 
 /// What `create` made, or found under the same key.
 #[derive(Clone, Debug)]
 pub struct Created {
+    /// As it was created; nothing has run.
     pub snapshot: Snapshot,
+    /// Where its first change led, if that was committed with it; else that is the engine's to commit.
+    pub begun: Option<Arc<Snapshot>>,
     pub is_new: bool,
 }
 
@@ -101,7 +106,7 @@ pub struct Created {
 pub struct Change {
     /// The revision the events were planned on; `after.revision` is one more.
     pub revision: i64,
-    pub events: Vec<Event>,
+    pub events: Arc<[Event]>,
     pub stamp: Stamp,
     pub after: Arc<Snapshot>,
 }
@@ -118,6 +123,7 @@ pub enum Level {
 #[derive(Clone, Debug)]
 pub struct LogLine {
     pub dag: DagId,
+    pub node: NodeId,
     pub sub_task: SubTaskId,
     pub attempt: u32,
     pub dag_name: Arc<str>,
@@ -151,6 +157,8 @@ pub enum DagFilter {
     Unfinished,
     /// The newest one that took the lock, even if it ended long ago.
     LastMaintenance,
+    /// The newest one of these flows that took the lock, even if it ended long ago.
+    LastOf(&'static [&'static str]),
 }
 
 /// A line of a sub-task's record, as stored.
@@ -181,6 +189,14 @@ impl Detail {
     }
 }
 
+/// What was recorded of a DAG, and how it stood then.
+#[derive(Clone, Debug)]
+pub struct Look {
+    pub records: Vec<Record>,
+    /// Not older than the records.
+    pub snapshot: Snapshot,
+}
+
 /// What the store can tell, and what is recorded beside the DAGs.
 pub trait Archive: Send + Sync + Debug {
     /// # Errors
@@ -206,6 +222,15 @@ pub trait Archive: Send + Sync + Debug {
         after: EventId,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Record>, Error>>;
+
+    /// Records of one DAG after a number, oldest first, at most `limit`, and how it stands.
+    fn look(&self, dag: DagId, after: EventId, limit: u32) -> BoxFuture<'_, Result<Option<Look>, Error>> {
+        Box::pin(async move {
+            let records = self.records(Some(dag), after, limit).await?;
+            let detail = self.dag(dag, false).await?;
+            Ok(detail.map(|detail| Look { records, snapshot: detail.snapshot }))
+        })
+    }
 
     /// The number of the newest record.
     fn newest(&self) -> BoxFuture<'_, Result<EventId, Error>>;
@@ -258,11 +283,12 @@ pub trait Journal: Send + Sync + Debug {
     /// `Store`.
     fn load(&self, dag: DagId) -> BoxFuture<'_, Result<Option<Snapshot>, JournalError>>;
 
-    /// Every DAG that an engine must take up at start: ready, running, cancelling, or resting under a lease.
+    /// DAGs that an engine must take up at start, by number: ready, running, cancelling, or resting under a lease. At most
+    /// `limit`, those after a number.
     ///
     /// # Errors
     /// `Store`.
-    fn live(&self) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>>;
+    fn live(&self, after: DagId, limit: usize) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>>;
 
     /// Everything committed from now on. A subscriber that falls behind is told so and reads the store.
     fn feed(&self) -> broadcast::Receiver<Arc<Record>>;

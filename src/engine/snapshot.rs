@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::event::{At, Event, Failure, Output};
 use super::state::{
-    DagEvent, DagState, Heading, Illegal, NodeState, Operator, SubTaskEvent, SubTaskState, next_dag,
+    DagEvent, DagState, Heading, Illegal, NodeState, Operator, Steer, SubTaskEvent, SubTaskState, next_dag,
     next_sub_task,
 };
+use super::sub_tasks::SubTasks;
 use super::template::{Definition, NodeDef};
 use crate::model::{AgentAddr, DagId, NodeId, SubTaskId, Timestamp};
 
@@ -26,7 +27,7 @@ pub struct Snapshot {
     pub heading: Heading,
     pub operator: Operator,
     pub holds_lock: bool,
-    /// What the coordinator has said, such as `go`.
+    /// What the coordinator has said, such as `go`, and what the engine itself has recorded.
     pub signals: Vec<String>,
     pub nodes: Vec<Node>,
     pub created_at: Timestamp,
@@ -39,7 +40,7 @@ pub struct Snapshot {
 pub struct Node {
     pub id: NodeId,
     pub operator: Operator,
-    pub sub_tasks: Vec<SubTask>,
+    pub sub_tasks: SubTasks,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +60,22 @@ pub struct SubTask {
 }
 
 impl SubTask {
+    /// As it is before its turn has come.
+    pub fn new(id: SubTaskId, agent: AgentAddr) -> Self {
+        Self {
+            id,
+            agent,
+            state: SubTaskState::Pending,
+            operator: Operator::Run,
+            execute_times: 0,
+            started_at: None,
+            ended_at: None,
+            output: None,
+            note: None,
+            failure: None,
+        }
+    }
+
     fn has_run(&self) -> bool {
         self.execute_times > 0
     }
@@ -73,6 +90,15 @@ impl SubTask {
         has_effect && self.has_run()
     }
 
+    fn reset_for_retry(&mut self) -> Result<(), Illegal> {
+        self.take(SubTaskEvent::Reset)?;
+        self.operator = Operator::Run;
+        // Clients of v1 see a retried sub-task grow by two (`task-engine.md` §10.4): OBShell runs a rollback first. Ours
+        // looks before it acts instead, but the number stays comparable.
+        self.execute_times += 1;
+        Ok(())
+    }
+
     fn take(&mut self, event: SubTaskEvent) -> Result<(), Illegal> {
         self.state = next_sub_task(self.state, event)?;
         Ok(())
@@ -82,18 +108,28 @@ impl SubTask {
 impl Node {
     pub fn state(&self) -> NodeState {
         use SubTaskState as S;
-        let any = |wanted: &[S]| self.sub_tasks.iter().any(|sub| wanted.contains(&sub.state));
-        if self.sub_tasks.iter().any(|sub| sub.state.is_active()) {
-            NodeState::Running
-        } else if any(&[S::Failed, S::UndoFailed]) {
+        let (mut failed, mut waiting, mut pending, mut undone, mut passed, mut succeeded) =
+            (false, false, false, false, false, false);
+        for sub in self.sub_tasks.iter() {
+            match sub.state {
+                S::Running | S::Cancelling | S::Undoing | S::UndoCancelling => return NodeState::Running,
+                S::Failed | S::UndoFailed => failed = true,
+                S::Waiting => waiting = true,
+                S::Pending => pending = true,
+                S::Undone => undone = true,
+                S::Passed => passed = true,
+                S::Succeeded => succeeded = true,
+            }
+        }
+        if failed {
             NodeState::Failed
-        } else if any(&[S::Waiting]) {
+        } else if waiting {
             NodeState::Waiting
-        } else if any(&[S::Pending]) {
+        } else if pending {
             NodeState::Pending
-        } else if any(&[S::Undone]) {
-            if any(&[S::Succeeded]) { NodeState::Running } else { NodeState::Undone }
-        } else if any(&[S::Passed]) {
+        } else if undone {
+            if succeeded { NodeState::Running } else { NodeState::Undone }
+        } else if passed {
             NodeState::Passed
         } else {
             NodeState::Succeeded
@@ -140,6 +176,38 @@ impl Snapshot {
 
     pub fn has_signal(&self, signal: &str) -> bool {
         self.signals.iter().any(|s| s == signal)
+    }
+
+    /// What was asked for last, a pause or an abort; nothing when it was to go on since.
+    pub fn steer(&self) -> Option<Steer> {
+        let last = self.signals.iter().rev().find_map(|signal| Steer::of_signal(signal));
+        last.filter(|steer| *steer != Steer::Resume)
+    }
+
+    /// Its turn has come, or comes sub-task by sub-task: everything before it is done.
+    pub fn is_due(&self, node: usize) -> bool {
+        let is_done =
+            |up: &usize| matches!(self.nodes[*up].state(), NodeState::Succeeded | NodeState::Passed);
+        self.definition_of(node).upstreams.iter().all(is_done)
+    }
+
+    /// A pause or an abort can still take effect before this node.
+    pub fn is_safe_point_ahead(&self, node: usize) -> bool {
+        let def = self.definition_of(node);
+        let is_ahead = self.nodes[node].sub_tasks.iter().all(|sub| sub.state == SubTaskState::Pending);
+        def.is_safe_point && !def.is_always && is_ahead
+    }
+
+    /// The node that does not begin because a pause or an abort was asked for, though its turn has come.
+    pub fn held_back(&self) -> Option<usize> {
+        self.steer()?;
+        (0..self.nodes.len()).find(|node| self.is_safe_point_ahead(*node) && self.is_due(*node))
+    }
+
+    /// The node that a paused DAG stands before; nothing for one that is not paused.
+    pub fn paused_before(&self) -> Option<usize> {
+        let is_paused = self.state == DagState::Waiting && self.steer() == Some(Steer::Pause);
+        self.held_back().filter(|_| is_paused)
     }
 
     /// The 1-based level that v1 shows as `stage` (`task-engine.md` §1.2).
@@ -219,6 +287,9 @@ impl Snapshot {
             Event::RollbackAsked => self.ask_rollback(),
             Event::Passed => self.pass(at),
             Event::NodePassed { node } => self.pass_node(*node, at),
+            Event::SubTaskRetryAsked { at: place } => self.ask_retry_one(*place),
+            Event::SubTaskPassed { at: place } => self.pass_one(*place, at),
+            Event::SubTaskCancelAsked { at: place } => self.ask_cancel_one(*place),
             Event::Signalled { signal } => {
                 self.signals.push(signal.clone());
                 Ok(())
@@ -241,7 +312,7 @@ impl Snapshot {
     }
 
     fn sub_mut(&mut self, place: At) -> &mut SubTask {
-        &mut self.nodes[place.node].sub_tasks[place.sub]
+        self.nodes[place.node].sub_tasks.change(place.sub)
     }
 
     fn fence(&self, place: At, attempt: u32) -> Result<(), Illegal> {
@@ -304,6 +375,8 @@ impl Snapshot {
         sub.operator = Operator::Cancel;
         sub.ended_at = Some(at);
         self.nodes[place.node].operator = Operator::Cancel;
+        // An abort is a cancel that waited for its place.
+        self.operator = Operator::Cancel;
         Ok(())
     }
 
@@ -315,11 +388,22 @@ impl Snapshot {
                 continue;
             }
             node.operator = Operator::Cancel;
-            for sub in node.sub_tasks.iter_mut().filter(|sub| sub.state.is_active()) {
+            // Others are being cancelled already, one by one.
+            let is_running =
+                |sub: &SubTask| matches!(sub.state, SubTaskState::Running | SubTaskState::Undoing);
+            for sub in node.sub_tasks.change_all(is_running) {
                 sub.take(SubTaskEvent::AskCancel)?;
                 sub.operator = Operator::Cancel;
             }
         }
+        Ok(())
+    }
+
+    fn ask_cancel_one(&mut self, place: At) -> Result<(), Illegal> {
+        let sub = self.sub_mut(place);
+        sub.take(SubTaskEvent::AskCancel)?;
+        sub.operator = Operator::Cancel;
+        self.nodes[place.node].operator = Operator::Cancel;
         Ok(())
     }
 
@@ -329,17 +413,21 @@ impl Snapshot {
         for node in &mut self.nodes {
             if matches!(node.state(), NodeState::Failed | NodeState::Waiting) {
                 node.operator = Operator::Retry;
-                for sub in &mut node.sub_tasks {
-                    if matches!(sub.state, SubTaskState::Failed | SubTaskState::Waiting) {
-                        sub.take(SubTaskEvent::Reset)?;
-                        sub.operator = Operator::Run;
-                        // Clients of v1 see a retried sub-task grow by two (`task-engine.md` §10.4): OBShell runs a
-                        // rollback first. Ours looks before it acts instead, but the number stays comparable.
-                        sub.execute_times += 1;
-                    }
+                let is_meant =
+                    |sub: &SubTask| matches!(sub.state, SubTaskState::Failed | SubTaskState::Waiting);
+                for sub in node.sub_tasks.change_all(is_meant) {
+                    sub.reset_for_retry()?;
                 }
             }
         }
+        self.rearm_always_nodes()
+    }
+
+    fn ask_retry_one(&mut self, place: At) -> Result<(), Illegal> {
+        self.enter(DagEvent::AskRetry)?;
+        self.operator = Operator::Run;
+        self.sub_mut(place).reset_for_retry()?;
+        self.nodes[place.node].operator = Operator::Retry;
         self.rearm_always_nodes()
     }
 
@@ -349,9 +437,8 @@ impl Snapshot {
             if !self.definition.nodes[index].is_always {
                 continue;
             }
-            let has_run =
-                |sub: &&mut SubTask| matches!(sub.state, SubTaskState::Succeeded | SubTaskState::Failed);
-            for sub in node.sub_tasks.iter_mut().filter(has_run) {
+            let has_run = |sub: &SubTask| matches!(sub.state, SubTaskState::Succeeded | SubTaskState::Failed);
+            for sub in node.sub_tasks.change_all(has_run) {
                 sub.take(SubTaskEvent::Reset)?;
                 sub.operator = Operator::Run;
             }
@@ -364,7 +451,7 @@ impl Snapshot {
         self.heading = Heading::Backward;
         self.operator = Operator::Rollback;
         for node in &mut self.nodes {
-            for sub in node.sub_tasks.iter_mut().filter(|sub| sub.state == SubTaskState::UndoFailed) {
+            for sub in node.sub_tasks.change_all(|sub| sub.state == SubTaskState::UndoFailed) {
                 sub.take(SubTaskEvent::Reset)?;
             }
             if node.sub_tasks.iter().any(SubTask::is_left_to_undo) {
@@ -391,16 +478,34 @@ impl Snapshot {
         self.rearm_always_nodes()
     }
 
+    fn pass_one(&mut self, place: At, at: Timestamp) -> Result<(), Illegal> {
+        let (dag_event, operator, event) = match self.heading {
+            Heading::Forward => (DagEvent::PassNode, Operator::Run, SubTaskEvent::Pass),
+            Heading::Backward => (DagEvent::AskRollback, Operator::Rollback, SubTaskEvent::PassUndo),
+        };
+        self.enter(dag_event)?;
+        self.operator = operator;
+        let sub = self.sub_mut(place);
+        sub.take(event)?;
+        sub.operator = Operator::Pass;
+        sub.ended_at = Some(at);
+        self.nodes[place.node].operator = Operator::Pass;
+        match self.heading {
+            Heading::Forward => self.rearm_always_nodes(),
+            Heading::Backward => Ok(()),
+        }
+    }
+
     fn pass_sub_tasks(&mut self, node: usize, at: Timestamp) -> Result<(), Illegal> {
         use SubTaskState as S;
         let node = &mut self.nodes[node];
-        for sub in &mut node.sub_tasks {
-            if matches!(sub.state, S::Pending | S::Waiting | S::Failed | S::UndoFailed) {
-                sub.take(SubTaskEvent::Pass)?;
-                sub.operator = Operator::Pass;
-                sub.ended_at = Some(at);
-                node.operator = Operator::Pass;
-            }
+        let is_open =
+            |sub: &SubTask| matches!(sub.state, S::Pending | S::Waiting | S::Failed | S::UndoFailed);
+        for sub in node.sub_tasks.change_all(is_open) {
+            sub.take(SubTaskEvent::Pass)?;
+            sub.operator = Operator::Pass;
+            sub.ended_at = Some(at);
+            node.operator = Operator::Pass;
         }
         Ok(())
     }

@@ -32,6 +32,69 @@ impl Operator {
     }
 }
 
+/// What a user asks of a DAG that runs, to be done at its next safe point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Steer {
+    /// Stand still before the next safe point.
+    Pause,
+    /// Go on: neither of the others is asked for any more.
+    Resume,
+    /// End as failed before the next safe point; what was done stays.
+    Abort,
+}
+
+impl Steer {
+    pub const ALL: [Self; 3] = [Self::Pause, Self::Resume, Self::Abort];
+
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Pause => "PAUSE",
+            Self::Resume => "RESUME",
+            Self::Abort => "ABORT",
+        }
+    }
+
+    /// The signal that records it. No coordinator's signal begins like that.
+    pub fn signal(self) -> &'static str {
+        match self {
+            Self::Pause => "@pause",
+            Self::Resume => "@resume",
+            Self::Abort => "@abort",
+        }
+    }
+
+    /// The wish that a signal records, if it records one.
+    pub fn of_signal(signal: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|steer| steer.signal() == signal)
+    }
+
+    /// Any case, as clients send it.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|steer| steer.text().eq_ignore_ascii_case(text))
+    }
+}
+
+/// Everything that a user may ask of a whole DAG.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wish {
+    Operate(Operator),
+    Steer(Steer),
+}
+
+impl Wish {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Operate(operator) => operator.text(),
+            Self::Steer(steer) => steer.text(),
+        }
+    }
+
+    /// Any case, as clients send it.
+    pub fn parse(text: &str) -> Option<Self> {
+        Operator::parse(text).map(Self::Operate).or_else(|| Steer::parse(text).map(Self::Steer))
+    }
+}
+
 /// Whether a DAG does or undoes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -148,7 +211,8 @@ pub fn next_dag(state: DagState, heading: Heading, event: DagEvent) -> Result<Da
         (S::Running | S::Cancelling, Forward, E::Succeed) => Ok(S::Succeeded),
         (S::Running | S::Cancelling, Backward, E::RollBackDone) => Ok(S::RolledBack),
         (S::Failed | S::Waiting, Forward, E::AskRetry) => Ok(S::Ready),
-        (S::Failed, _, E::AskRollback) => Ok(S::Ready),
+        // Waiting: it was paused, and nothing of it waits.
+        (S::Failed, _, E::AskRollback) | (S::Waiting, Forward, E::AskRollback) => Ok(S::Ready),
         (S::Failed, _, E::Pass) => Ok(S::Passed),
         (S::Waiting, Forward, E::Pass) => Ok(S::Passed),
         (S::Failed, Forward, E::PassNode) => Ok(S::Ready),
@@ -229,10 +293,12 @@ pub enum SubTaskEvent {
     Skip,
     Reset,
     Pass,
+    /// Counts as undone, although its undo failed.
+    PassUndo,
 }
 
 impl SubTaskEvent {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Claim,
         Self::Undo,
         Self::Resume,
@@ -244,6 +310,7 @@ impl SubTaskEvent {
         Self::Skip,
         Self::Reset,
         Self::Pass,
+        Self::PassUndo,
     ];
 }
 
@@ -276,6 +343,7 @@ pub fn next_sub_task(state: SubTaskState, event: SubTaskEvent) -> Result<SubTask
         // To be undone again.
         (S::UndoFailed, E::Reset) => Ok(S::Failed),
         (S::Pending | S::Waiting | S::Failed | S::UndoFailed, E::Pass) => Ok(S::Passed),
+        (S::UndoFailed, E::PassUndo) => Ok(S::Undone),
         (
             S::Pending
             | S::Running

@@ -16,8 +16,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::event::Output;
+use super::event::{At, Output};
 use super::port::{Journal, Level, LogLine};
+use super::snapshot::{Snapshot, SubTask};
+use super::state::SubTaskState;
 use super::template::Caps;
 use crate::error::{Error, Result};
 use crate::flow::ports::Progress;
@@ -78,11 +80,10 @@ pub trait Step: Send + Sync + Debug {
 }
 
 /// The result of an earlier node for one agent.
-#[derive(Clone, Debug)]
-pub struct Input {
-    pub step: String,
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
     pub agent: AgentAddr,
-    pub data: Value,
+    pub data: &'a Value,
     /// It ended well; a step that runs always sees the others too.
     pub is_done: bool,
 }
@@ -94,6 +95,8 @@ pub struct StepCtx {
     /// Generic id of the DAG, as clients and peers know it.
     pub dag_ref: String,
     pub dag_name: Arc<str>,
+    /// Its node's place in the DAG, from 0: tells apart the nodes of one step.
+    pub node: usize,
     pub node_name: Arc<str>,
     pub sub_task: SubTaskId,
     /// The agent this sub-task is about.
@@ -109,10 +112,11 @@ pub struct StepCtx {
     pub is_failing: bool,
     /// The DAG was cancelled by somebody (only a node that runs always sees true).
     pub is_cancelled: bool,
-    pub(super) params: Arc<super::template::Definition>,
-    pub(super) inputs: Vec<Input>,
-    pub(super) signals: Vec<String>,
-    pub(super) note: Option<Value>,
+    /// Cancelled when a pause or an abort was asked for.
+    pub(super) steering: CancellationToken,
+    /// The DAG as it was when this execution began, and the place of this sub-task in it.
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) at: At,
     pub(super) notes: super::run::Notes,
     pub(super) journal: Arc<dyn Journal>,
 }
@@ -123,17 +127,36 @@ impl StepCtx {
     /// # Errors
     /// When the stored ones do not fit: a defect of ours or a store of another version.
     pub fn params<P: DeserializeOwned>(&self) -> Result<P> {
-        P::deserialize(&self.params.params)
+        P::deserialize(&self.snapshot.definition.params)
             .map_err(|e| Error::unexpected("the task's parameters cannot be read").with_source(e))
     }
 
-    pub fn main_dag(&self) -> Option<&str> {
-        self.params.main_dag.as_deref()
+    /// The first of its node's sub-tasks.
+    pub fn is_first(&self) -> bool {
+        self.at.sub == 0
     }
 
-    /// Results of an earlier step, one per agent, in the order of its targets.
-    pub fn inputs_of<'a>(&'a self, step: &'a str) -> impl Iterator<Item = &'a Input> {
-        self.inputs.iter().filter(move |input| input.step == step)
+    pub fn main_dag(&self) -> Option<&str> {
+        self.snapshot.definition.main_dag.as_deref()
+    }
+
+    /// Results of an earlier step, one per agent, in the order of its targets. Its own is among them when it is being
+    /// undone.
+    pub fn inputs_of<'a>(&'a self, step: &'a str) -> impl Iterator<Item = Input<'a>> {
+        let nodes = self.snapshot.nodes.iter().zip(&self.snapshot.definition.nodes).enumerate();
+        let earlier = nodes.filter(move |(node, (_, def))| *node <= self.at.node && def.step == step);
+        earlier.flat_map(move |(node, (found, _))| {
+            let subs = found.sub_tasks.iter().enumerate();
+            subs.map(move |(sub, known)| self.input_from(At { node, sub }, known))
+        })
+    }
+
+    fn input_from<'a>(&self, at: At, known: &'a SubTask) -> Input<'a> {
+        Input {
+            agent: known.agent,
+            data: known.output.as_ref().map_or(&Value::Null, |output| &output.data),
+            is_done: known.state == SubTaskState::Succeeded || (at == self.at && known.output.is_some()),
+        }
     }
 
     /// The result of an earlier step for this agent, or of its only sub-task.
@@ -145,18 +168,23 @@ impl StepCtx {
         let first = found.peek().copied();
         let input = found.find(|input| input.agent == self.agent).or(first);
         let data = input.ok_or_else(|| Error::unexpected(format!("step {step} has left no result")))?;
-        T::deserialize(&data.data).map_err(|e| {
+        T::deserialize(data.data).map_err(|e| {
             Error::unexpected(format!("the result of step {step} cannot be read")).with_source(e)
         })
     }
 
+    /// How long one execution may take in all.
+    pub fn allowed(&self) -> Duration {
+        Duration::from_secs(self.snapshot.definition_of(self.node).deadline_secs)
+    }
+
     pub fn has_signal(&self, signal: &str) -> bool {
-        self.signals.iter().any(|s| s == signal)
+        self.snapshot.has_signal(signal)
     }
 
     /// What this execution noted before it was interrupted.
     pub fn note<T: DeserializeOwned>(&self) -> Option<T> {
-        self.note.as_ref().and_then(|note| T::deserialize(note).ok())
+        self.snapshot.sub_task(self.at).note.as_ref().and_then(|note| T::deserialize(note).ok())
     }
 
     /// Commits what must be found again after a crash; returns when it is durable.
@@ -176,6 +204,12 @@ impl StepCtx {
         ended.unwrap_or_else(|| Err(Error::unexpected("the waiting was cancelled")))
     }
 
+    /// Completes when a pause or an abort was asked for, also if that was before this step began. A step that merely
+    /// lets time pass may then end; one that acts need not look.
+    pub async fn steered(&self) {
+        self.steering.cancelled().await;
+    }
+
     pub fn log(&self, level: Level, text: impl Into<String>) {
         self.log_with(level, text, Value::Null);
     }
@@ -184,6 +218,7 @@ impl StepCtx {
     pub fn log_with(&self, level: Level, text: impl Into<String>, fields: Value) {
         self.journal.log(LogLine {
             dag: self.dag,
+            node: self.snapshot.nodes[self.at.node].id,
             sub_task: self.sub_task,
             attempt: self.attempt,
             dag_name: Arc::clone(&self.dag_name),

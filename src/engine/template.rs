@@ -3,6 +3,8 @@
 //! Invariant: a [`Definition`] has at least one node, every node at least one target, and edges only from earlier
 //! nodes to later ones, so that order in the list is a topological order.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -79,6 +81,17 @@ pub struct NodeDef {
     /// One sub-task each.
     pub targets: Vec<AgentAddr>,
     pub is_parallel: bool,
+    /// At most so many of its sub-tasks execute at a time, forwards and backwards; the next begins when one ends. After a
+    /// failure none begins. `None`: all at once.
+    #[serde(default)]
+    pub at_most: Option<usize>,
+    /// Before it begins, a pause or an abort takes effect. Not for a node that runs always.
+    #[serde(default)]
+    pub is_safe_point: bool,
+    /// A DAG that waits here goes on when its lease ends, instead of being passed. The step sees the signal
+    /// [`super::run::LEASE_OVER`] and must not wait again.
+    #[serde(default)]
+    pub goes_on_by_lease: bool,
     /// Runs when everything before it has settled, also after a failure or a cancel: it releases what the DAG
     /// holds elsewhere.
     pub is_always: bool,
@@ -137,6 +150,9 @@ impl Definition {
             if node.upstreams.iter().any(|up| *up >= at) {
                 return Err(TemplateError::Edge(node.name.clone()));
             }
+            if node.at_most == Some(0) {
+                return Err(TemplateError::NoRoom(node.name.clone()));
+            }
         }
         Ok(())
     }
@@ -151,6 +167,8 @@ pub enum TemplateError {
     NoTarget(String),
     #[error("node '{0}' comes before one of its upstreams")]
     Edge(String),
+    #[error("node '{0}' may run none of its sub-tasks at a time")]
+    NoRoom(String),
     #[error("no step is registered under '{0}'")]
     UnknownStep(String),
 }
@@ -175,6 +193,11 @@ struct Planned {
     targets: Vec<AgentAddr>,
     is_parallel: bool,
     is_always: bool,
+    at_most: Option<usize>,
+    is_safe_point: bool,
+    goes_on_by_lease: bool,
+    /// Instead of the step's own.
+    deadline: Option<Duration>,
 }
 
 impl Template {
@@ -222,6 +245,18 @@ impl Template {
         self.push(step, name.into(), targets.to_vec(), true, false)
     }
 
+    /// The same, at most so many at a time; `None` is all at once.
+    #[must_use]
+    pub fn then_split(
+        self,
+        step: &'static str,
+        name: impl Into<String>,
+        targets: &[AgentAddr],
+        at_most: Option<usize>,
+    ) -> Self {
+        self.then_on_each(step, name, targets).changing_last(|node| node.at_most = at_most)
+    }
+
     /// The last stage: runs whatever happened before.
     #[must_use]
     pub fn finally(self, step: &'static str, name: impl Into<String>, target: AgentAddr) -> Self {
@@ -237,7 +272,43 @@ impl Template {
         is_always: bool,
     ) -> Self {
         let upstreams = self.nodes.len().checked_sub(1).into_iter().collect();
-        self.nodes.push(Planned { name, step, upstreams, targets, is_parallel, is_always });
+        self.nodes.push(Planned {
+            name,
+            step,
+            upstreams,
+            targets,
+            is_parallel,
+            is_always,
+            at_most: None,
+            is_safe_point: false,
+            goes_on_by_lease: false,
+            deadline: None,
+        });
+        self
+    }
+
+    /// Of the last stage so far: a pause or an abort takes effect before it.
+    #[must_use]
+    pub fn safe_point(self) -> Self {
+        self.changing_last(|node| node.is_safe_point = true)
+    }
+
+    /// Of the last stage so far: so long for one execution, in whole seconds, instead of what its step says.
+    #[must_use]
+    pub fn within(self, deadline: Duration) -> Self {
+        self.changing_last(|node| node.deadline = Some(deadline))
+    }
+
+    /// Of the last stage so far: who waits there goes on when the lease ends.
+    #[must_use]
+    pub fn goes_on_by_lease(self) -> Self {
+        self.changing_last(|node| node.goes_on_by_lease = true)
+    }
+
+    fn changing_last(mut self, change: impl FnOnce(&mut Planned)) -> Self {
+        if let Some(node) = self.nodes.last_mut() {
+            change(node);
+        }
         self
     }
 
@@ -262,6 +333,9 @@ impl Template {
                 upstreams: node.upstreams,
                 targets: node.targets,
                 is_parallel: node.is_parallel,
+                at_most: node.at_most,
+                is_safe_point: node.is_safe_point,
+                goes_on_by_lease: node.goes_on_by_lease,
                 is_always: node.is_always,
                 releases_lock_on_failure,
                 caps: spec.caps,
@@ -270,7 +344,7 @@ impl Template {
                 } else {
                     Interruption::Fail
                 },
-                deadline_secs: spec.deadline.as_secs(),
+                deadline_secs: node.deadline.unwrap_or(spec.deadline).as_secs(),
             });
         }
         let definition = Definition { name, flow: flow.to_owned(), nodes: defined, params, lock, main_dag };

@@ -422,19 +422,7 @@ mod tests {
     use super::*;
 
     fn member(last: u8, zone: &str) -> Member {
-        Member {
-            agent: AgentAddr::new([10, 0, 0, last].into(), 2886),
-            zone: zone.parse().unwrap(),
-            identity: Identity::Follower,
-            version: String::new(),
-            os: String::new(),
-            architecture: String::new(),
-            home_path: String::new(),
-            sql_port: 2881,
-            rpc_port: 2882,
-            public_key: String::new(),
-            peer_key: String::new(),
-        }
+        Member::sample(AgentAddr::new([10, 0, 0, last].into(), 2886), zone, Identity::Follower)
     }
 
     fn names(chosen: &[(ZoneName, ServerAddr)]) -> Vec<String> {

@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::keeper::Keeper;
 use super::peers::{Gate, Peers};
 use super::ports::{ClusterSql, ObSql, Process, Sealer};
+use super::trust::Trust;
 use super::{
-    bootstrap, handshake, init, member, newcomer, part, scale_in, scale_out, server, settings, zones,
+    bootstrap, handshake, init, member, newcomer, part, roll, scale_in, scale_out, server, settings,
+    take_over, zones,
 };
 use crate::clock::Clock;
 use crate::cluster::Ledger;
@@ -26,6 +28,7 @@ pub struct Ports {
     pub peers: Arc<dyn Peers>,
     pub gate: Arc<dyn Gate>,
     pub sealer: Arc<dyn Sealer>,
+    pub trust: Arc<dyn Trust>,
     pub ledger: Ledger,
     pub clock: Arc<dyn Clock>,
     pub keeper: Keeper,
@@ -55,6 +58,8 @@ pub struct Limits {
     pub prepare: Duration,
     /// An agent that was not reached for so long is lost for the operation under way.
     pub silence: Duration,
+    /// Servers of a zone that an order works on at a time.
+    pub parallel: usize,
 }
 
 /// Registers every step. Keys are part of the stored format: see `tests::the_stored_keys`.
@@ -71,5 +76,7 @@ pub fn register_all(ports: &Ports) -> Registry {
     newcomer::register(&mut registry, ports);
     scale_out::register(&mut registry, ports);
     scale_in::register(&mut registry, ports);
+    take_over::register(&mut registry, ports);
+    roll::register(&mut registry, ports);
     registry
 }

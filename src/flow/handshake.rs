@@ -11,6 +11,7 @@
 //! Before the first GO everything can be taken back, and one agent that is not prepared fails the whole. After it the
 //! operation is committed: an agent that is lost then fails the task in the end, and the others do their part (W23).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -24,6 +25,7 @@ use super::ports::Progress;
 use super::remote::{self, lost};
 use crate::crash::{self, Point};
 use crate::engine::port::Level;
+use crate::engine::step::Input;
 use crate::engine::{Caps, Outcome, Registry, Step, StepCtx, StepSpec};
 use crate::error::{Code, Error, Result};
 use crate::model::{AgentAddr, EventId, GenericId, Scope};
@@ -48,6 +50,18 @@ pub struct Params {
     pub remarks: Vec<String>,
 }
 
+/// The same without the agents: what a step needs that is about one of them.
+#[derive(Clone, Debug, Deserialize)]
+struct Asked {
+    operation: Operation,
+    force: Vec<String>,
+    actor: String,
+    #[serde(default)]
+    is_emergency: bool,
+    #[serde(default)]
+    remarks: Vec<String>,
+}
+
 /// One look at a part: long, because every change ends it; short enough for one that is lost to be repeated before the agent
 /// counts as lost.
 const LOOK: Duration = Duration::from_secs(10);
@@ -58,10 +72,10 @@ pub(super) fn look_of(ports: &Ports) -> Duration {
 }
 
 /// From PREPARE to prepared.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// For the release of one that is not reached: beyond it, its lease does it.
-const END_LIMIT: Duration = Duration::from_secs(15);
+pub(super) const END_LIMIT: Duration = Duration::from_secs(15);
 
 /// More time for PREPARE when it has to end what is in its way: the grace of its steps.
 const FORCE_LIMIT: Duration = Duration::from_secs(60);
@@ -96,7 +110,7 @@ pub(super) async fn each<'a, T>(
 async fn prepare(
     ports: &Ports,
     ctx: &StepCtx,
-    params: &Params,
+    asked: &Asked,
     agent: AgentAddr,
     round: u32,
 ) -> Result<Prepared> {
@@ -104,17 +118,27 @@ async fn prepare(
         key: PartKey::of(&ctx.dag_ref),
         main_name: ctx.dag_name.to_string(),
         round,
-        operation: params.operation.clone(),
-        force: params.force.clone(),
-        actor: params.actor.clone(),
+        operation: asked.operation.clone(),
+        force: asked.force.clone(),
+        actor: asked.actor.clone(),
     };
+    prepare_as(ports, ctx, agent, &request).await
+}
+
+/// PREPARE as it is written; what it pushes aside is ended where it is coordinated.
+pub(super) async fn prepare_as(
+    ports: &Ports,
+    ctx: &StepCtx,
+    agent: AgentAddr,
+    request: &Prepare,
+) -> Result<Prepared> {
     crash::point(Point::BeforePeer);
-    let more = if params.force.is_empty() { Duration::ZERO } else { FORCE_LIMIT };
-    let asked = surely(ports.limits.prepare + more, || ports.peers.prepare(agent, &request));
+    let more = if request.force.is_empty() { Duration::ZERO } else { FORCE_LIMIT };
+    let asked = surely(ports.limits.prepare + more, || ports.peers.prepare(agent, request));
     let made = ctx.waiting(asked).await?;
     ctx.info(&format!("{agent} prepares as task {}", made.sub_dag));
     for main_dag in &made.pushed_aside {
-        revoke(ports, ctx, agent, main_dag, &params.actor).await;
+        revoke(ports, ctx, agent, main_dag, &request.actor).await;
     }
     Ok(made)
 }
@@ -132,7 +156,7 @@ async fn revoke(ports: &Ports, ctx: &StepCtx, agent: AgentAddr, main_dag: &str, 
 
 /// Waits until an agent holds its lock and waits for the go (or has it: a step that was interrupted looks again). A part whose
 /// lease ended while this agent was away is prepared once more, as the given round.
-async fn prepared(ports: &Ports, ctx: &StepCtx, params: &Params, agent: AgentAddr, round: u32) -> Result<()> {
+async fn prepared(ports: &Ports, ctx: &StepCtx, asked: &Asked, agent: AgentAddr, round: u32) -> Result<()> {
     let key = PartKey::of(&ctx.dag_ref);
     let mut since = EventId(0);
     let mut is_again = false;
@@ -142,10 +166,12 @@ async fn prepared(ports: &Ports, ctx: &StepCtx, params: &Params, agent: AgentAdd
             since = view.version;
             match view.progressed {
                 Progressed::Preparing => {}
-                Progressed::Prepared | Progressed::Running | Progressed::Done => return Ok(()),
+                Progressed::Prepared | Progressed::Running | Progressed::Halfway | Progressed::Done => {
+                    return Ok(());
+                }
                 Progressed::Released if may_go_on(ports, ctx, &view) && !is_again => {
                     (is_again, since) = (true, EventId(0));
-                    prepare(ports, ctx, params, agent, round).await?;
+                    prepare(ports, ctx, asked, agent, round).await?;
                 }
                 Progressed::Failed | Progressed::Released => return Err(ended_early(&view)),
             }
@@ -166,14 +192,19 @@ struct Informed {
     sub_dag: Option<String>,
 }
 
+fn is_left_out(input: &Input<'_>) -> bool {
+    Informed::deserialize(input.data).is_ok_and(|informed| informed.sub_dag.is_none())
+}
+
 /// The agents that take part: all in scope, but those that were left out.
 fn present(ctx: &StepCtx, params: &Params) -> Vec<AgentAddr> {
-    let is_out = |agent: &AgentAddr| {
-        let informed = ctx.inputs_of(INFORM).find(|input| input.agent == *agent);
-        let informed = informed.and_then(|input| serde_json::from_value::<Informed>(input.data.clone()).ok());
-        informed.is_some_and(|informed| informed.sub_dag.is_none())
-    };
-    params.agents.iter().copied().filter(|agent| !is_out(agent)).collect()
+    let left_out: BTreeSet<_> = ctx.inputs_of(INFORM).filter(is_left_out).map(|input| input.agent).collect();
+    params.agents.iter().copied().filter(|agent| !left_out.contains(agent)).collect()
+}
+
+/// The agents for which a step ended well.
+fn done(ctx: &StepCtx, step: &str) -> BTreeSet<AgentAddr> {
+    ctx.inputs_of(step).filter(|input| input.is_done).map(|input| input.agent).collect()
 }
 
 const INFORM: &str = "handshake.inform";
@@ -190,16 +221,16 @@ impl Step for Inform {
 
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
-            let params: Params = ctx.params()?;
-            if params.agents.first() == Some(&ctx.agent) {
-                params.remarks.iter().for_each(|remark| ctx.warn(remark));
+            let asked: Asked = ctx.params()?;
+            if ctx.is_first() {
+                asked.remarks.iter().for_each(|remark| ctx.warn(remark));
             }
-            match prepare(&self.0, ctx, &params, ctx.agent, 0).await {
+            match prepare(&self.0, ctx, &asked, ctx.agent, 0).await {
                 Ok(made) => {
                     let shown = json!({ "sub_dags": { ctx.agent.to_string(): made.sub_dag } });
                     Outcome::shown(Informed { sub_dag: Some(made.sub_dag) }, shown)
                 }
-                Err(error) if params.is_emergency && is_unknown(&error) && !ctx.token.is_cancelled() => {
+                Err(error) if asked.is_emergency && is_unknown(&error) && !ctx.token.is_cancelled() => {
                     ctx.warn(&format!("{} is left out: {error}", ctx.agent));
                     Outcome::with(Informed { sub_dag: None })
                 }
@@ -229,8 +260,9 @@ impl Step for Ready {
                 ));
             }
             let _held = self.0.keeper.hold(&ctx.dag_ref, &agents);
+            let asked: Asked = ctx.params()?;
             let looks =
-                each(&agents, |agent| Box::pin(prepared(&self.0, ctx, &params, agent, 2 * ctx.attempt - 1)))
+                each(&agents, |agent| Box::pin(prepared(&self.0, ctx, &asked, agent, 2 * ctx.attempt - 1)))
                     .await;
             let bad = told(ctx, looks, "is ready");
             if bad.is_empty() { Outcome::done() } else { Err(all_of(Code::SubDagsNotReady, &bad)) }
@@ -281,7 +313,8 @@ impl Step for Advance {
             let params: Params = ctx.params()?;
             let agents = present(ctx, &params);
             let _held = self.0.keeper.hold(&ctx.dag_ref, &agents);
-            let gos = each(&agents, |agent| Box::pin(self.go(ctx, &params, agent))).await;
+            let asked: Asked = ctx.params()?;
+            let gos = each(&agents, |agent| Box::pin(self.go(ctx, &asked, agent))).await;
             let bad = told(ctx, gos, "was told to go");
             let is_committed = bad.len() < agents.len();
             if !is_committed {
@@ -298,12 +331,15 @@ impl Step for Advance {
 }
 
 impl Advance {
-    async fn go(&self, ctx: &StepCtx, params: &Params, agent: AgentAddr) -> Result<()> {
+    async fn go(&self, ctx: &StepCtx, asked: &Asked, agent: AgentAddr) -> Result<()> {
         let (ports, key) = (&self.0, PartKey::of(&ctx.dag_ref));
         let limit = ports.limits.silence;
         let look = surely(limit, || ports.peers.watch(agent, &key, EventId(0), Duration::ZERO));
         let view = ctx.waiting(look).await?;
-        let is_told = matches!(view.progressed, Progressed::Running | Progressed::Done | Progressed::Failed);
+        let is_told = matches!(
+            view.progressed,
+            Progressed::Running | Progressed::Halfway | Progressed::Done | Progressed::Failed
+        );
         if !is_told && is_too_late(ports, ctx) {
             let text = format!(
                 "{agent}: nothing was begun there, and it was asked for more than {} min ago; ask again",
@@ -312,7 +348,7 @@ impl Advance {
             return Err(Error::new(Code::SubDagsNotAdvanced, text));
         }
         if view.progressed == Progressed::Released {
-            prepared(ports, ctx, params, agent, 2 * ctx.attempt).await?;
+            prepared(ports, ctx, asked, agent, 2 * ctx.attempt).await?;
         }
         crash::point(Point::BeforePeer);
         ctx.waiting(surely(limit, || ports.peers.go(agent, &key))).await
@@ -348,28 +384,29 @@ impl Step for Wait {
 
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
-            let params: Params = ctx.params()?;
-            let agents = present(ctx, &params);
-            if !agents.contains(&ctx.agent) {
+            let asked: Asked = ctx.params()?;
+            if ctx.inputs_of(INFORM).any(|input| input.agent == ctx.agent && is_left_out(&input)) {
                 ctx.info("was left out");
                 return Outcome::done();
             }
-            let _held = self.0.keeper.hold(&ctx.dag_ref, &agents);
+            let all = || ctx.params().map(|params| present(ctx, &params)).unwrap_or_default();
+            let _held = self.0.keeper.hold_all(&ctx.dag_ref, all);
             let mut since = ctx.note::<Copied>().map_or(EventId(0), |copied| copied.until);
-            let mut view = self.look(ctx, since, Duration::ZERO).await?;
+            let mut view = self.look(ctx, since, look_of(&self.0)).await?;
             loop {
                 copy_lines(ctx, ctx.agent, &view);
                 match view.progressed {
-                    Progressed::Preparing | Progressed::Running => {}
+                    Progressed::Preparing | Progressed::Running | Progressed::Halfway => {}
                     // The go did not reach it when it was sent; it would wait for it as long as we look.
                     Progressed::Prepared => self.go_again(ctx).await?,
                     Progressed::Done => return Outcome::done(),
                     Progressed::Failed => return Err(part_failed(ctx.agent, &view)),
-                    Progressed::Released => return self.released(ctx, &params.operation, &view).await,
+                    Progressed::Released => return self.released(ctx, &asked.operation, &view).await,
                 }
                 let until = view.version.max(since);
-                let noted =
-                    async { if until > since { ctx.save_note(Copied { until }).await } else { Ok(()) } };
+                // Where nothing was copied, nothing would be copied twice.
+                let is_news = until > since && !view.lines.is_empty();
+                let noted = async { if is_news { ctx.save_note(Copied { until }).await } else { Ok(()) } };
                 let (noted, next) = tokio::join!(noted, self.look(ctx, until, look_of(&self.0)));
                 noted?;
                 (since, view) = (until, next?);
@@ -400,10 +437,11 @@ impl Wait {
     async fn is_so_now(&self, ctx: &StepCtx, operation: &Operation) -> bool {
         let Ok(facts) = self.0.peers.facts(ctx.agent, FACTS_LIMIT).await else { return false };
         match operation {
-            Operation::Start => facts.process.is_some(),
+            Operation::Start | Operation::Launch => facts.process.is_some(),
             Operation::Stop { .. } => facts.process.is_none(),
             // Of these nothing can be seen from here; a zone's servers are stopped by SQL, later.
             Operation::Stand
+            | Operation::Restart { .. }
             | Operation::Deploy { .. }
             | Operation::Undeploy
             | Operation::StartFirst { .. }
@@ -411,6 +449,8 @@ impl Wait {
             | Operation::Adopt { .. }
             | Operation::Leave
             | Operation::Unadopt { .. }
+            | Operation::BeTakenOver { .. }
+            | Operation::FollowAgain { .. }
             | Operation::Retire { .. } => false,
         }
     }
@@ -463,11 +503,13 @@ impl Step for End {
             let params: Params = ctx.params()?;
             crash::point(Point::BeforePeer);
             let key = PartKey::of(&ctx.dag_ref);
-            let present = present(ctx, &params);
+            let present: BTreeSet<_> = present(ctx, &params).into_iter().collect();
+            let (informed, waited) = (done(ctx, INFORM), done(ctx, WAIT));
             // Also those that were never reached: PREPARE may have been although its answer did not come back.
             let ends = each(&params.agents, |agent| {
-                let is_reached = present.contains(&agent) && is_done(ctx, INFORM, agent);
-                Box::pin(self.end(ctx, &key, agent, is_reached))
+                let is_reached = present.contains(&agent) && informed.contains(&agent);
+                let is_over = ctx.is_cancelled || waited.contains(&agent);
+                Box::pin(self.end(&key, agent, is_reached, is_over))
             })
             .await;
             for (agent, result) in ends {
@@ -507,15 +549,11 @@ enum Ended {
     AtWork,
 }
 
-fn is_done(ctx: &StepCtx, step: &str, agent: AgentAddr) -> bool {
-    ctx.inputs_of(step).any(|known| known.agent == agent && known.is_done)
-}
-
 impl End {
-    /// One that was not reached before is not waited for again.
-    async fn end(&self, ctx: &StepCtx, key: &PartKey, agent: AgentAddr, is_reached: bool) -> Result<Ended> {
+    /// One that was not reached before is not waited for again. What is over is cancelled, or was waited for.
+    async fn end(&self, key: &PartKey, agent: AgentAddr, is_reached: bool, is_over: bool) -> Result<Ended> {
         let peers = &self.0.peers;
-        if !ctx.is_cancelled && !is_done(ctx, WAIT, agent) && self.is_at_work(key, agent).await {
+        if !is_over && self.is_at_work(key, agent).await {
             return Ok(Ended::AtWork);
         }
         let was_there = if is_reached {

@@ -42,11 +42,16 @@ impl Keeper {
     }
 
     pub(super) fn hold(&self, main_dag: &str, agents: &[AgentAddr]) -> Held {
+        self.hold_all(main_dag, || agents.to_vec())
+    }
+
+    /// The same for one of many steps: who they are is asked by the first.
+    pub(super) fn hold_all(&self, main_dag: &str, agents: impl FnOnce() -> Vec<AgentAddr>) -> Held {
         let mut held = self.held();
         let (count, token) = held.entry(main_dag.to_owned()).or_insert_with(|| (0, CancellationToken::new()));
         *count += 1;
         if *count == 1 {
-            let (peers, main_dag, agents) = (Arc::clone(&self.peers), main_dag.to_owned(), agents.to_vec());
+            let (peers, main_dag, agents) = (Arc::clone(&self.peers), main_dag.to_owned(), agents());
             let token = token.clone();
             self.tasks.spawn(Kind::helper("lease-keeper"), async move {
                 let key = PartKey::of(&main_dag);

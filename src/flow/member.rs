@@ -222,6 +222,11 @@ async fn follow(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let JoinMaster { zone, master, actor, .. } = ctx.params()?;
     let Joined { members } = ctx.input("member.join_master")?;
     ports.ledger.change(Change::BecameFollower { zone, members }, &actor).await?;
+    // Before the master speaks to us as to a member, which it holds to the CA.
+    let certified = surely(REMOVAL_LIMIT, || ports.trust.be_certified(master));
+    if let Some(said) = ctx.waiting(certified).await? {
+        ctx.info(&said);
+    }
     ctx.info(&format!("{} is FOLLOWER of {master}", ports.own));
     Outcome::done()
 }

@@ -9,10 +9,11 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::catalog::Ports;
-use super::participant::{GO, LEASE};
+use super::participant::{GO, GO_ON, LEASE};
 use super::peers::{Operation, Prepare};
 use super::ports::Progress;
-use super::{init, member, newcomer};
+use super::{init, member, newcomer, take_over};
+use crate::engine::run::LEASE_OVER;
 use crate::engine::{Caps, NodeState, Outcome, Registry, Snapshot, Step, StepCtx, StepSpec, Template};
 use crate::error::{Error, Result};
 use crate::model::AgentAddr;
@@ -20,6 +21,7 @@ use crate::model::AgentAddr;
 pub(super) fn register(registry: &mut Registry, ports: &Ports) {
     registry.add(Begin);
     registry.add(Rest);
+    registry.add(Hold);
     registry.add(Act { key: "part.deploy", ports: ports.clone() });
     registry.add(Act { key: "part.undeploy", ports: ports.clone() });
     registry.add(Act { key: "part.start_first", ports: ports.clone() });
@@ -27,10 +29,13 @@ pub(super) fn register(registry: &mut Registry, ports: &Ports) {
     registry.add(Act { key: "part.adopt", ports: ports.clone() });
     registry.add(Act { key: "part.leave", ports: ports.clone() });
     registry.add(Act { key: "part.unadopt", ports: ports.clone() });
+    registry.add(Act { key: "part.taken_over", ports: ports.clone() });
+    registry.add(Act { key: "part.follow_again", ports: ports.clone() });
     registry.add(Act { key: "part.retire", ports: ports.clone() });
 }
 
 const BEGIN: &str = "participant.begin";
+const HOLD: &str = "participant.hold";
 
 /// Whether a part waits for the go of its coordinator, or acts as soon as it is prepared.
 pub(super) fn waits_for_go(snapshot: &Snapshot) -> bool {
@@ -43,21 +48,29 @@ pub(super) fn is_done(snapshot: &Snapshot) -> bool {
     snapshot.has_signal(GO) && work.clone().all(|node| node.state() == NodeState::Succeeded)
 }
 
+/// It has stopped, and is not told to start again yet.
+pub(super) fn is_halfway(snapshot: &Snapshot) -> bool {
+    let mut nodes = snapshot.nodes.iter().zip(&snapshot.definition.nodes);
+    nodes.any(|(node, def)| def.step == HOLD && node.state() == NodeState::Waiting)
+}
+
 /// The sub-DAG of an operation.
 pub(super) fn template(own: AgentAddr, request: &Prepare) -> Template {
     match &request.operation {
         Operation::Start => {
-            let begun = begun(own, request, "Start observer");
-            let started = begun
-                .then("server.check", "Check ob process and config", own)
-                .then("server.start", "Start observer", own)
-                .then("server.serve", "Execute start observer sql", own);
-            rested(own, started)
+            let started = launched(own, begun(own, request, "Start observer"));
+            rested(own, started.then("server.serve", "Execute start observer sql", own))
         }
         Operation::Stop { .. } => {
             rested(own, begun(own, request, "Stop observer").then("server.stop", "Stop observer", own))
         }
         Operation::Stand => rested(own, begun(own, request, "Stop observer")),
+        Operation::Launch => rested(own, launched(own, begun(own, request, "Start observer"))),
+        Operation::Restart { .. } => {
+            let stopped = begun(own, request, "Restart observer").then("server.stop", "Stop observer", own);
+            let held = stopped.then(HOLD, "Wait to be started", own).goes_on_by_lease();
+            rested(own, launched(own, held))
+        }
         Operation::Deploy { .. } => at_once(own, request, "part.deploy", "Create observer workdir"),
         Operation::Undeploy => at_once(own, request, "part.undeploy", "Destroy observer workdir"),
         Operation::StartFirst { .. } => at_once(own, request, "part.start_first", "Start observer"),
@@ -65,6 +78,10 @@ pub(super) fn template(own: AgentAddr, request: &Prepare) -> Template {
         Operation::Adopt { .. } => at_once(own, request, "part.adopt", "Synchronize agent from cluster"),
         Operation::Leave => at_once(own, request, "part.leave", "Agent to single"),
         Operation::Unadopt { .. } => at_once(own, request, "part.unadopt", "Be scaling agent"),
+        Operation::BeTakenOver { .. } => {
+            at_once(own, request, "part.taken_over", "Synchronize agent from cluster")
+        }
+        Operation::FollowAgain { .. } => at_once(own, request, "part.follow_again", "Be follower"),
         // When it is over nobody is left to end it.
         Operation::Retire { .. } => {
             begun(own, request, "Kill observer").then("part.retire", "Kill observer", own)
@@ -77,6 +94,14 @@ fn begun(own: AgentAddr, request: &Prepare, name: &str) -> Template {
         .locked(Some(LEASE.as_secs()))
         .coordinated_by(&request.key.main_dag)
         .then(BEGIN, "Start preparations", own)
+}
+
+fn launched(own: AgentAddr, before: Template) -> Template {
+    before.then("server.check", "Check ob process and config", own).then(
+        "server.start",
+        "Start observer",
+        own,
+    )
 }
 
 fn rested(own: AgentAddr, acting: Template) -> Template {
@@ -118,6 +143,31 @@ impl Step for Begin {
 
     fn undo<'a>(&'a self, _: &'a StepCtx) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+/// `Wait to be started`: what is stopped for a restart waits until the others are, too. It does not wait for a coordinator
+/// that is not heard of any more: a server that was stopped in order to be started never stays down for want of a word.
+#[derive(Debug)]
+struct Hold;
+
+impl Step for Hold {
+    fn spec(&self) -> StepSpec {
+        StepSpec { key: HOLD, caps: Caps::of("CPXT"), deadline: Duration::from_secs(60) }
+    }
+
+    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(async move {
+            if ctx.has_signal(GO_ON) {
+                return Outcome::done();
+            }
+            if ctx.has_signal(LEASE_OVER) {
+                ctx.warn("the coordinator was not heard of for the time of a lease; what it had stopped is started again");
+                return Outcome::done();
+            }
+            ctx.info("stopped; waiting to be told to start again");
+            Ok(Outcome::Wait)
+        })
     }
 }
 
@@ -167,8 +217,18 @@ impl Step for Act {
                 Operation::Unadopt { zone, members } => {
                     newcomer::unadopt(ports, ctx, zone, members, &actor).await?;
                 }
+                Operation::BeTakenOver { members, cluster } => {
+                    take_over::be_taken_over(ports, ctx, members, cluster, &actor).await?;
+                }
+                Operation::FollowAgain { members } => {
+                    take_over::follow_again(ports, ctx, members, &actor).await?;
+                }
                 Operation::Retire { how } => newcomer::retire(ports, ctx, how, &actor).await?,
-                Operation::Start | Operation::Stop { .. } | Operation::Stand => {
+                Operation::Start
+                | Operation::Stop { .. }
+                | Operation::Stand
+                | Operation::Launch
+                | Operation::Restart { .. } => {
                     return Err(Error::unexpected("a part that waits for the go came to act at once"));
                 }
             }

@@ -9,7 +9,7 @@
 //! Two coordinators that want the same agents at once: one of them wins, because of two whose parts are only prepared the
 //! one with the lower id waits for the other to withdraw, and the other is refused at once (W41).
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use super::part;
 use super::peers::{Ask, HeldBy, PartKey, PeerLine, PeerView, Prepare, Prepared, Progressed, Release};
 use crate::clock::Clock;
 use crate::engine::event::Failure;
-use crate::engine::port::{Archive, Holder, JournalError, Level, Record, RequestKey, Stamp};
+use crate::engine::port::{Archive, Holder, JournalError, Level, Look, Record, RequestKey, Stamp};
 use crate::engine::run::{ENGINE, LEASE_OVER};
 use crate::engine::{DagState, Handle, NodeState, Operator, Snapshot, SubTaskState, Submission, SubmitError};
 use crate::error::{Code, Error, Result};
@@ -38,6 +38,12 @@ const CONTEST_LIMIT: Duration = Duration::from_secs(3);
 /// Signal of the coordinator.
 pub(super) const GO: &str = "go";
 
+/// The same, for the second half.
+pub(super) const GO_ON: &str = "go on";
+
+/// A part that runs tells what it does in looks that are so far apart at least.
+const GATHER: Duration = Duration::from_millis(100);
+
 /// Lines handed over in one look.
 const LINES_MAX: u32 = 1_000;
 
@@ -55,11 +61,13 @@ pub struct Participant {
     clock: Arc<dyn Clock>,
     /// Given once the engine exists: its steps hold this participant.
     engine: Arc<OnceLock<Handle>>,
+    /// The part that was made or found last: the one that its coordinator speaks of now.
+    latest: Arc<Mutex<Option<(PartKey, DagId)>>>,
 }
 
 impl Participant {
     pub fn new(own: AgentAddr, archive: Arc<dyn Archive>, clock: Arc<dyn Clock>) -> Self {
-        Self { own, archive, clock, engine: Arc::default() }
+        Self { own, archive, clock, engine: Arc::default(), latest: Arc::default() }
     }
 
     /// # Panics
@@ -81,7 +89,8 @@ impl Participant {
         let nothing = |done: Result<()>| done.map(|()| Value::Null);
         Some(match ask {
             Ask::Prepare(request) => self.prepare(request).await.map(|made| json!(made)),
-            Ask::Go { key } => nothing(self.go(key).await),
+            Ask::Go { key } => nothing(self.tell(key, GO).await),
+            Ask::GoOn { key } => nothing(self.tell(key, GO_ON).await),
             Ask::Watch { key, since, wait_millis } => {
                 let view = self.watch(key, *since, Duration::from_millis(*wait_millis)).await;
                 view.map(|view| json!(view))
@@ -93,10 +102,15 @@ impl Participant {
             | Ask::Preflight { .. }
             | Ask::Sql { .. }
             | Ask::RootPassword { .. }
+            | Ask::Certify { .. }
+            | Ask::TakeAuthority { .. }
             | Ask::Leave { .. }
             | Ask::CheckPassword { .. }
             | Ask::Welcome { .. }
-            | Ask::Farewell { .. } => return None,
+            | Ask::Farewell { .. }
+            | Ask::Topology { .. }
+            | Ask::Accounts { .. }
+            | Ask::Instance { .. } => return None,
         })
     }
 
@@ -138,7 +152,9 @@ impl Participant {
             Some(RequestKey { key: format!("prepare:{main_dag}:{part}:{}", request.round), fingerprint });
         let submission =
             Submission { template: part::template(self.own, request), actor: request.actor.clone(), key };
-        self.engine().submit(submission).await
+        let made = self.engine().submit(submission).await?;
+        *self.latest() = Some((request.key.clone(), made.id));
+        Ok(made)
     }
 
     /// The holder is a competitor that is only prepared, comes after this request in the order of ids, and has withdrawn.
@@ -276,7 +292,15 @@ impl Participant {
         }
     }
 
+    fn latest(&self) -> MutexGuard<'_, Option<(PartKey, DagId)>> {
+        self.latest.lock().expect("no holder of this lock panics")
+    }
+
     async fn find(&self, key: &PartKey) -> Result<Option<DagId>> {
+        let latest = self.latest().as_ref().filter(|(known, _)| known == key).map(|(_, dag)| *dag);
+        if latest.is_some() {
+            return Ok(latest);
+        }
         let Some(dag) = self.archive.coordinated_by(&key.main_dag).await? else { return Ok(None) };
         let known = self.engine().load(dag).await?;
         Ok(request_of(&known).is_some_and(|request| request.key == *key).then_some(dag))
@@ -290,28 +314,33 @@ impl Participant {
     }
 
     /// A part that was released has no go any more: its coordinator prepares it anew.
-    async fn go(&self, key: &PartKey) -> Result<()> {
+    async fn tell(&self, key: &PartKey, signal: &str) -> Result<()> {
         let dag = self.found(key).await?;
-        self.engine().signal(dag, GO, format!("task {}", key.main_dag)).await
+        self.engine().signal(dag, signal, format!("task {}", key.main_dag)).await
     }
 
     async fn watch(&self, key: &PartKey, since: EventId, wait: Duration) -> Result<PeerView> {
         let dag = self.found(key).await?;
         self.engine().renew(dag);
         let mut feed = self.archive.feed();
+        let begun = tokio::time::sleep(wait.min(GATHER));
         let deadline = tokio::time::sleep(wait);
-        tokio::pin!(deadline);
+        tokio::pin!(begun, deadline);
         loop {
             let view = self.view(dag, since).await?;
-            if view.version > since {
+            // What is on its way is told together; whatever somebody waits for is told at once.
+            let is_more_to_come = matches!(view.progressed, Progressed::Preparing | Progressed::Running);
+            let is_news = view.version > since;
+            if is_news && (!is_more_to_come || wait.is_zero() || begun.is_elapsed()) {
                 return Ok(view);
             }
             loop {
                 tokio::select! {
                     biased;
+                    () = &mut begun, if is_news => break,
                     () = &mut deadline => return Ok(view),
                     record = feed.recv() => match record {
-                        Ok(record) if record.dag == Some(dag) => break,
+                        Ok(record) if record.dag == Some(dag) && !(is_news && is_on_the_way(&record)) => break,
                         Ok(_) => {}
                         Err(RecvError::Lagged(_)) => break,
                         Err(RecvError::Closed) => return Ok(view),
@@ -321,13 +350,15 @@ impl Participant {
         }
     }
 
-    /// Records first, state after: what is shown as new is never newer than the state beside it, and nothing between
-    /// the two is lost, because the version is that of the records.
+    /// State and records of one moment: what is shown as new is never newer than the state beside it, and nothing is lost,
+    /// because the version is that of the records.
     async fn view(&self, dag: DagId, since: EventId) -> Result<PeerView> {
-        let records = self.archive.records(Some(dag), since, LINES_MAX).await?;
+        let Look { records, snapshot } =
+            self.archive.look(dag, since, LINES_MAX).await?.ok_or_else(|| {
+                Error::new(Code::TaskNotFound, format!("there is no task {dag} in this agent's store"))
+            })?;
         let version = records.last().map_or(since, |last| last.id);
         let lines = records.iter().filter(|r| r.kind == "log").filter_map(|r| line(&r.body)).collect();
-        let snapshot = self.engine().load(dag).await?;
         Ok(PeerView {
             sub_dag: self.reference(dag),
             progressed: progressed(&snapshot),
@@ -365,6 +396,11 @@ impl Participant {
     }
 }
 
+/// One of many that a part records while it runs: somebody who waits for its end need not know each as it comes.
+fn is_on_the_way(record: &Record) -> bool {
+    matches!(record.kind.as_str(), "log" | "started" | "claimed" | "resumed" | "noted" | "succeeded")
+}
+
 fn line(body: &Value) -> Option<PeerLine> {
     let level = serde_json::from_value::<Level>(body.get("level")?.clone()).ok()?;
     Some(PeerLine { level, text: body.get("text")?.as_str()?.to_owned() })
@@ -392,6 +428,7 @@ fn progressed(snapshot: &Snapshot) -> Progressed {
         }
         DagState::Ready | DagState::Running | DagState::Cancelling => Progressed::Preparing,
         DagState::Waiting if snapshot.nodes[0].state() == NodeState::Waiting => Progressed::Prepared,
+        DagState::Waiting if part::is_halfway(snapshot) => Progressed::Halfway,
         DagState::Waiting => Progressed::Done,
         DagState::Failed => Progressed::Failed,
         // What acts at once is over when it has ended well.

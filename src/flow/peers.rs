@@ -13,8 +13,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::instance::InstanceAsk;
 use super::ports::{Handed, SqlAct, SqlAnswer};
-use crate::cluster::{ClusterConfig, Members};
+use super::trust::Grant;
+use crate::cluster::status::Mark;
+use crate::cluster::topology::Topology;
+use crate::cluster::{Accounts, ClusterConfig, Members};
 use crate::engine::event::Failure;
 use crate::engine::port::Level;
 use crate::error::{Code, Error, Result};
@@ -63,6 +67,13 @@ pub enum Operation {
     },
     /// Holds its lock while the servers are taken out of service by SQL.
     Stand,
+    /// Starts the process; service is the coordinator's matter.
+    Launch,
+    /// Stops the process, waits for the others, starts it again. What it has stopped it starts also when its coordinator is
+    /// not heard of any more.
+    Restart {
+        how: StopHow,
+    },
     /// Makes the directories of a first start.
     Deploy {
         launch: Launch,
@@ -88,6 +99,16 @@ pub enum Operation {
         /// Itself and its coordinator.
         members: Members,
     },
+    /// The same for a server that runs already, in a cluster that no agent of ours deployed.
+    BeTakenOver {
+        members: Members,
+        cluster: ClusterConfig,
+    },
+    /// Takes that back.
+    FollowAgain {
+        /// Itself and its master.
+        members: Members,
+    },
     /// Holds its lock while the cluster gives its server up; at the go it stops that and forgets the cluster.
     Retire {
         how: StopHow,
@@ -98,14 +119,21 @@ impl Operation {
     /// Acts when it is prepared, and is over then; the others wait for the go.
     pub fn is_immediate(&self) -> bool {
         match self {
-            Self::Start | Self::Stop { .. } | Self::Stand | Self::Retire { .. } => false,
+            Self::Start
+            | Self::Stop { .. }
+            | Self::Stand
+            | Self::Launch
+            | Self::Restart { .. }
+            | Self::Retire { .. } => false,
             Self::Deploy { .. }
             | Self::Undeploy
             | Self::StartFirst { .. }
             | Self::UndoStart
             | Self::Adopt { .. }
             | Self::Leave
-            | Self::Unadopt { .. } => true,
+            | Self::Unadopt { .. }
+            | Self::BeTakenOver { .. }
+            | Self::FollowAgain { .. } => true,
         }
     }
 }
@@ -127,6 +155,8 @@ pub enum Progressed {
     /// Holds its lock and waits for the go.
     Prepared,
     Running,
+    /// The first half of a restart is done: it has stopped, and waits to be told to start again.
+    Halfway,
     /// Did its part; where it waited for the go, it waits for the end.
     Done,
     Failed,
@@ -195,6 +225,9 @@ pub struct Facts {
     pub is_initialised: bool,
     /// Pid of its server.
     pub process: Option<i32>,
+    /// When that began to run; a pid and its start are one life.
+    #[serde(default)]
+    pub process_since: Option<Timestamp>,
     /// `obState` (`lifecycle.md` §9.3).
     pub ob_state: u8,
     /// `stopped`, `starting`, `serving`, … in words.
@@ -205,9 +238,22 @@ pub struct Facts {
     /// Of the running engine, else of its executable.
     pub ob_version: Option<String>,
     pub held_by: Option<HeldBy>,
+    /// What the tasks that it coordinates have under way.
+    #[serde(default)]
+    pub under_way: Vec<Mark>,
     pub data_dir: String,
     pub redo_dir: String,
     pub log_dir: String,
+}
+
+impl Facts {
+    /// How its server is, and why, where that is known.
+    pub fn in_words(&self) -> String {
+        match &self.why {
+            Some(why) => format!("{} ({why})", self.server),
+            None => self.server.clone(),
+        }
+    }
 }
 
 /// A client's credential that a follower passes on to its master, who knows the password.
@@ -228,6 +274,8 @@ pub enum Ask {
     Prepare(Box<Prepare>),
     /// → nothing
     Go { key: PartKey },
+    /// A part that is halfway does its second half. → nothing
+    GoOn { key: PartKey },
     /// Answered when something has changed since, or after the wait; renews the lease. → [`PeerView`]
     Watch { key: PartKey, since: EventId, wait_millis: u64 },
     /// The coordinator is alive: the lease begins anew. → nothing
@@ -244,6 +292,10 @@ pub enum Ask {
     Sql { act: SqlAct, limit_millis: u64 },
     /// The root password as it is now. → nothing
     RootPassword { password: Handed },
+    /// A certificate for the sender's address and this public key. → [`Grant`]
+    Certify { public_key: String },
+    /// The CA of the cluster, for a member of it or for who is being added. → nothing
+    TakeAuthority { grant: Box<Grant> },
     /// The sender wants to leave the cluster to be. → nothing
     Leave { actor: String },
     /// → who it is, if it is right
@@ -252,6 +304,40 @@ pub enum Ask {
     Welcome { member: Box<Member> },
     /// A member was removed from the cluster. → nothing
     Farewell { agent: AgentAddr },
+    /// Servers with their numbers, as the database has just told. → nothing
+    Topology { topology: Topology },
+    /// About the receiver's own main tasks; its caller was let in where it knocked. → see there
+    Instance { what: Box<InstanceAsk> },
+    /// Users of the v2 API as the sender knows them. → the same as the receiver knows them then
+    Accounts { accounts: Accounts },
+}
+
+impl Ask {
+    /// As it is called on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Prepare(_) => "prepare",
+            Self::Go { .. } => "go",
+            Self::GoOn { .. } => "go_on",
+            Self::Watch { .. } => "watch",
+            Self::Renew { .. } => "renew",
+            Self::End { .. } => "end",
+            Self::Revoke { .. } => "revoke",
+            Self::Facts => "facts",
+            Self::Preflight { .. } => "preflight",
+            Self::Sql { .. } => "sql",
+            Self::RootPassword { .. } => "root_password",
+            Self::Certify { .. } => "certify",
+            Self::TakeAuthority { .. } => "take_authority",
+            Self::Leave { .. } => "leave",
+            Self::CheckPassword { .. } => "check_password",
+            Self::Welcome { .. } => "welcome",
+            Self::Farewell { .. } => "farewell",
+            Self::Topology { .. } => "topology",
+            Self::Instance { .. } => "instance",
+            Self::Accounts { .. } => "accounts",
+        }
+    }
 }
 
 /// The agents that take part, ourselves included.
@@ -338,6 +424,12 @@ impl dyn Peers + '_ {
 
     /// # Errors
     /// When nothing is prepared there for this main DAG.
+    pub async fn go_on(&self, agent: AgentAddr, key: &PartKey) -> Result<()> {
+        self.typed(agent, &Ask::GoOn { key: key.clone() }, LIMIT).await
+    }
+
+    /// # Errors
+    /// When nothing is prepared there for this main DAG.
     pub async fn watch(
         &self,
         agent: AgentAddr,
@@ -403,6 +495,18 @@ impl dyn Peers + '_ {
     }
 
     /// # Errors
+    /// `Common.NotSupported` when there is no CA there.
+    pub async fn certify(&self, agent: AgentAddr, public_key: &str) -> Result<Grant> {
+        self.typed(agent, &Ask::Certify { public_key: public_key.to_owned() }, LIMIT).await
+    }
+
+    /// # Errors
+    /// `Common.NotSupported` when it wants none.
+    pub async fn hand_authority(&self, agent: AgentAddr, grant: &Grant) -> Result<()> {
+        self.typed(agent, &Ask::TakeAuthority { grant: Box::new(grant.clone()) }, LIMIT).await
+    }
+
+    /// # Errors
     /// The master's refusal.
     pub async fn leave(&self, master: AgentAddr, actor: &str) -> Result<()> {
         self.typed(master, &Ask::Leave { actor: actor.to_owned() }, LIMIT * 4).await
@@ -418,6 +522,29 @@ impl dyn Peers + '_ {
     /// When it could not be told.
     pub async fn farewell(&self, agent: AgentAddr, gone: AgentAddr) -> Result<()> {
         self.typed(agent, &Ask::Farewell { agent: gone }, LIMIT).await
+    }
+
+    /// # Errors
+    /// When it could not be told.
+    pub async fn tell_topology(&self, agent: AgentAddr, topology: &Topology) -> Result<()> {
+        self.typed(agent, &Ask::Topology { topology: topology.clone() }, LIMIT).await
+    }
+
+    /// # Errors
+    /// `Task.NotFound`, the refusals of the engine, or that it does not answer.
+    pub async fn instance<T: DeserializeOwned>(
+        &self,
+        agent: AgentAddr,
+        what: InstanceAsk,
+        limit: Duration,
+    ) -> Result<T> {
+        self.typed(agent, &Ask::Instance { what: Box::new(what) }, limit).await
+    }
+
+    /// # Errors
+    /// The member's refusal, or that it was not reached.
+    pub async fn swap_accounts(&self, agent: AgentAddr, accounts: &Accounts) -> Result<Accounts> {
+        self.typed(agent, &Ask::Accounts { accounts: accounts.clone() }, LIMIT).await
     }
 
     /// `None` when the password is wrong.

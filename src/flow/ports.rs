@@ -229,8 +229,10 @@ pub enum SqlAct {
     DeleteZone { zone: ZoneName },
     /// How many units of tenants a zone holds (Q68).
     CountUnits { zone: ZoneName },
-    /// All rows of `ocs.all_agent`.
+    /// All rows of `ocs.all_agent` that belong to agents of ours.
     ReadMembers,
+    /// All rows of `ocs.all_agent`, OBShell's among them; those have no key. None where there is no such table.
+    ReadAgents,
     /// The user that obproxy asks as.
     MakeProxyUser { password: Handed },
     /// `ALTER SYSTEM LOAD MODULE DATA MODULE = timezone`

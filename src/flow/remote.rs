@@ -58,7 +58,7 @@ async fn follow(ports: &Ports, ctx: &StepCtx, agent: AgentAddr, key: &PartKey) -
         copy_lines(ctx, agent, &view);
         since = view.version.max(since);
         match view.progressed {
-            Progressed::Preparing | Progressed::Prepared | Progressed::Running => {}
+            Progressed::Preparing | Progressed::Prepared | Progressed::Running | Progressed::Halfway => {}
             Progressed::Done => return Ok(()),
             Progressed::Failed => return Err(part_failed(agent, &view)),
             Progressed::Released => {

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::catalog::Ports;
 use super::handshake::{copy_lines, look_of, part_failed};
 use super::participant::RELEASER;
-use super::peers::{Operation, PartKey, Prepare, Progressed, is_unknown, surely};
+use super::peers::{Gate, Operation, PartKey, Prepare, Progressed, is_unknown, surely};
 use super::ports::{Progress, SqlAct};
 use super::scale_out::{act, delete_and_wait, is_single, tell_others};
 use super::step::step;
@@ -353,9 +353,22 @@ async fn end_server(ports: &Ports, ctx: &StepCtx, params: &Params, agent: AgentA
     };
     match known.await {
         Ok(()) => Ok(()),
-        Err(_) if is_single(ports, agent).await => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if is_unknown(&error) => {
+            if is_single(ports, agent).await {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        }
+        Err(error) => refused(&*ports.gate, agent, ports.limits.silence, error).await,
     }
+}
+
+/// What the refusal of who leaves means: who is SINGLE by now knows us no more, and has done it. It may die between its
+/// refusal and our look, so it is looked at until it answers.
+async fn refused(gate: &dyn Gate, agent: AgentAddr, silence: Duration, refusal: Error) -> Result<()> {
+    let found = surely(silence, || gate.look(agent)).await?;
+    if found.identity == Identity::Single { Ok(()) } else { Err(refusal) }
 }
 
 async fn follow(ports: &Ports, ctx: &StepCtx, agent: AgentAddr, key: &PartKey) -> Result<()> {
@@ -370,7 +383,7 @@ async fn follow(ports: &Ports, ctx: &StepCtx, agent: AgentAddr, key: &PartKey) -
                 crash::point(Point::BeforePeer);
                 surely(ports.limits.silence, || ports.peers.go(agent, key)).await?;
             }
-            Progressed::Preparing | Progressed::Running => {}
+            Progressed::Preparing | Progressed::Running | Progressed::Halfway => {}
             Progressed::Done => return Ok(()),
             Progressed::Failed => return Err(part_failed(agent, &view)),
             Progressed::Released => {
@@ -410,8 +423,14 @@ async fn delete_zone(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::future::BoxFuture;
+
     use super::*;
-    use crate::cluster::{ReplicaRow, ServerRow, ZoneRow};
+    use crate::cluster::{Members, ReplicaRow, ServerRow, ZoneRow};
+    use crate::flow::peers::Stranger;
+    use crate::model::{Invitation, Password};
 
     fn server(last: u8) -> ServerAddr {
         ServerAddr::new([10, 0, 0, last].into(), 2882)
@@ -488,5 +507,61 @@ mod tests {
         // Without agents nobody is told.
         let zone = ["Stop zone z4", DELETE, WAIT, "Delete zone z4"];
         assert_eq!(names(&params(Some("z4"), false)), zone);
+    }
+
+    /// Not reached so many times, then of this identity.
+    #[derive(Debug)]
+    struct Dying(AtomicU32, Identity);
+
+    impl Gate for Dying {
+        fn look(&self, _: AgentAddr) -> BoxFuture<'_, Result<Stranger>> {
+            let is_away =
+                self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |times| times.checked_sub(1)).is_ok();
+            let found = Stranger {
+                identity: self.1,
+                version: "4.5.0.0".to_owned(),
+                ob_version: String::new(),
+                engine: "observer".to_owned(),
+            };
+            Box::pin(async move {
+                if is_away { Err(Error::new(Code::RpcRequestFailed, "nobody is there")) } else { Ok(found) }
+            })
+        }
+
+        fn join<'a>(
+            &'a self,
+            _: AgentAddr,
+            _: &'a Password,
+            _: &'a Member,
+            _: bool,
+        ) -> BoxFuture<'a, Result<Members>> {
+            unreachable!("nobody joins")
+        }
+
+        fn invite<'a>(
+            &'a self,
+            _: AgentAddr,
+            _: &'a Password,
+            _: &'a Invitation,
+            _: bool,
+        ) -> BoxFuture<'a, Result<Member>> {
+            unreachable!("nobody is added")
+        }
+    }
+
+    /// It became SINGLE, refused us, and was killed before we looked: it has done what it was told all the same.
+    #[tokio::test(start_paused = true)]
+    async fn who_dies_after_it_has_refused_is_looked_at_when_it_is_back() {
+        let agent = AgentAddr::new([10, 0, 0, 3].into(), 2886);
+        let judged = async |times, identity| {
+            let gate = Dying(AtomicU32::new(times), identity);
+            let refusal = Error::new(Code::RpcRequestError, "not authorised");
+            refused(&gate, agent, Duration::from_secs(60), refusal).await
+        };
+        judged(0, Identity::Single).await.unwrap();
+        judged(5, Identity::Single).await.unwrap();
+        assert_eq!(judged(5, Identity::ClusterAgent).await.unwrap_err().code, Code::RpcRequestError);
+        // Not back within the limit of silence: it is told later.
+        assert!(is_unknown(&judged(u32::MAX, Identity::Single).await.unwrap_err()));
     }
 }

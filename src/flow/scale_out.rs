@@ -342,6 +342,10 @@ async fn check(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let given =
         surely(ports.limits.silence, || ports.peers.give_root_password(target, Handed(password.clone())));
     ctx.waiting(given).await?;
+    // Whoever knows the one may have the other; and as a member it is held to the CA.
+    if let Some(said) = ctx.waiting(surely(ports.limits.silence, || ports.trust.hand_to(target))).await? {
+        ctx.info(&said);
+    }
     let is = if is_new_zone { "does not exist yet" } else { "exists" };
     ctx.info(&format!("zone {zone} {is}; {target} knows the root password"));
     Outcome::done()
@@ -498,6 +502,8 @@ fn guest(ports: &Ports, target: AgentAddr) -> Result<Member> {
 async fn add_agent(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let Params { target, actor, .. } = ctx.params()?;
     let member = Member { identity: Identity::ClusterAgent, ..guest(ports, target)? };
+    // Its root may have been replaced since: those steps are told to members, and from here on it is one.
+    ctx.waiting(surely(ports.limits.silence, || ports.trust.hand_to(target))).await?;
     act(ports, ctx, SqlAct::SaveMembers { members: vec![member.clone()] }).await?;
     ports.ledger.change(Change::MemberKnown(member), &actor).await?;
     ports.ledger.change(Change::GuestLeft(target), &actor).await?;

@@ -382,7 +382,7 @@ impl Step for Stop {
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
             let HasOperation { operation } = ctx.params()?;
-            let Operation::Stop { how } = operation else {
+            let (Operation::Stop { how } | Operation::Restart { how }) = operation else {
                 return Err(Error::unexpected("something else than a stop was told to stop the server"));
             };
             self.0.ledger.change(Change::ServerWanted(Wanted::Stopped), &ctx.dag_ref).await?;

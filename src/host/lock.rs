@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::files::{self, FileError};
@@ -105,8 +105,8 @@ impl Holder {
             Err(error) => return Err(error.into()),
         }
         let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
-        let ended =
-            Tasks::blocking(move || poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit))).await?;
+        let wait = move || poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit));
+        let ended = Tasks::blocking(move || retry_on_intr(wait)).await?;
         Ok(ended > 0)
     }
 
@@ -130,7 +130,7 @@ pub fn acquire(state_dir: &Utf8Path, unit: Option<&str>) -> Result<AgentLock, Lo
         .truncate(false)
         .read(true)
         .write(true)
-        .mode(0o644)
+        .mode(0o600)
         .open(path)
         .map_err(fail)?;
     match file.try_lock() {

@@ -13,6 +13,7 @@ pub mod disk;
 pub mod events;
 pub mod facts;
 pub mod files;
+pub mod heap;
 pub mod kernel_log;
 pub mod limits;
 pub mod lock;

@@ -34,6 +34,26 @@ impl Member {
     }
 }
 
+#[cfg(test)]
+impl Member {
+    /// For tests: nothing is known of it but who and where it is, and the usual ports.
+    pub fn sample(agent: AgentAddr, zone: &str, identity: Identity) -> Self {
+        Self {
+            agent,
+            zone: zone.parse().expect("the name of a zone"),
+            identity,
+            version: String::new(),
+            os: String::new(),
+            architecture: String::new(),
+            home_path: String::new(),
+            sql_port: 2881,
+            rpc_port: 2882,
+            public_key: String::new(),
+            peer_key: String::new(),
+        }
+    }
+}
+
 /// A member of a cluster wants to add an agent (`POST /rpc/v1/ob/scale_out`): what that one must know to know us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invitation {

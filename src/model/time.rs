@@ -11,6 +11,15 @@ pub fn on_wire(moment: Timestamp) -> String {
     in_zone(moment, &TimeZone::system())
 }
 
+/// `2026-03-01T09:30:00.123+08:00`: always three digits and an offset in numbers, as OCP writes them (`ocp-v2.md` §1.3).
+pub fn in_millis(moment: Timestamp) -> String {
+    in_millis_at(moment, &TimeZone::system())
+}
+
+fn in_millis_at(moment: Timestamp, zone: &TimeZone) -> String {
+    moment.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string()
+}
+
 fn in_zone(moment: Timestamp, zone: &TimeZone) -> String {
     let offset = zone.to_offset(moment);
     if offset.seconds() == 0 {
@@ -30,5 +39,13 @@ mod tests {
         assert_eq!(in_zone(moment, &zone), "2026-03-01T09:30:00.123456+08:00");
         assert_eq!(in_zone(moment, &TimeZone::UTC), "2026-03-01T01:30:00.123456Z");
         assert_eq!(in_zone(NEVER, &zone), "1970-01-01T08:00:00+08:00");
+    }
+
+    #[test]
+    fn milliseconds_are_always_three_digits() {
+        let zone = TimeZone::fixed(jiff::tz::offset(8));
+        let moment: Timestamp = "2026-03-01T01:30:00.1299Z".parse().unwrap();
+        assert_eq!(in_millis_at(moment, &zone), "2026-03-01T09:30:00.129+08:00");
+        assert_eq!(in_millis_at(NEVER, &TimeZone::UTC), "1970-01-01T00:00:00.000+00:00");
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
 use crate::model::AgentAddr;
 use crate::secure::{HelloAnswer, PEER_HEADER, PeerIdentity, Session, Tls, begin};
-use crate::wire::{Envelope, PeerMark};
+use crate::wire::{ApiError, Envelope, PeerMark};
 
 /// Where sessions begin, and where messages go.
 const PEER_TARGET: &str = "/rpc/v1/peer";
@@ -60,6 +60,17 @@ struct Message<'a> {
     body: &'a [u8],
     headers: &'a [(String, String)],
     limit: Duration,
+    /// Whose certificate is taken over TLS.
+    way: Way,
+}
+
+/// To whom a connection may be, where the agents have a CA of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Members show a certificate of the CA, and are shown one. Others are known by their key alone.
+    Member,
+    /// Anybody, who is shown none: for what leads to a certificate, and for who belongs to nobody. Who it is, the key tells.
+    Open,
 }
 
 /// A session with its next counter.
@@ -104,29 +115,37 @@ struct Inner {
     identity: Arc<PeerIdentity>,
     ledger: Ledger,
     clock: Arc<dyn Clock>,
+    /// Takes any certificate: who is at the other end, its key tells.
     http: reqwest::Client,
+    /// Takes those of our own CA; `None` where there is none.
+    to_members: Option<(reqwest::Client, Tls)>,
     /// What is tried first: our own.
     first: Scheme,
     /// What each agent was last heard by.
     schemes: Mutex<HashMap<AgentAddr, Scheme>>,
     lines: Mutex<HashMap<AgentAddr, Arc<Line>>>,
+    /// One begins a session with an agent, and who comes meanwhile shares it: an agent keeps few sessions of one member.
+    greetings: Mutex<HashMap<AgentAddr, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Who is at the other end, its key tells, over TLS or not; TLS only keeps others from seeing who talks.
+fn http(identity: Option<&[u8]>) -> std::result::Result<reqwest::Client, reqwest::Error> {
+    let builder = builder().tls_danger_accept_invalid_certs(true);
+    let builder = match identity {
+        Some(pem) => builder.identity(reqwest::Identity::from_pem(pem)?),
+        None => builder,
+    };
+    builder.build()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that makes clients to agents")]
-fn http(identity: Option<&[u8]>) -> std::result::Result<reqwest::Client, reqwest::Error> {
-    let builder = match identity {
-        Some(pem) => reqwest::Client::builder().identity(reqwest::Identity::from_pem(pem)?),
-        None => reqwest::Client::builder(),
-    };
-    builder
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
         .no_proxy()
-        // Who is at the other end, its key tells, over TLS or not; TLS only keeps others from seeing who talks.
-        .tls_danger_accept_invalid_certs(true)
         .connect_timeout(CONNECT_LIMIT)
         .pool_idle_timeout(IDLE)
         .tcp_nodelay(true)
         .redirect(reqwest::redirect::Policy::none())
-        .build()
 }
 
 impl Client {
@@ -141,16 +160,34 @@ impl Client {
     ) -> Result<Self> {
         let broken =
             |e: &dyn std::fmt::Display| Error::unexpected(format!("no HTTP client can be made: {e}"));
-        let pem = tls.map(Tls::identity_pem).transpose().map_err(|e| broken(&e))?;
+        let pem = tls.map(Tls::identity_pem).transpose().map_err(|e| broken(&e))?.flatten();
         let http = http(pem.as_deref()).map_err(|e| broken(&e))?;
+        let config = tls.map(Tls::to_members).transpose().map_err(|e| broken(&e))?.flatten();
+        let to_members = config.map(|config| builder().tls_backend_preconfigured(config).build());
+        let to_members = to_members.transpose().map_err(|e| broken(&e))?.zip(tls.cloned());
         let first = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         let lines = Mutex::default();
-        let inner = Inner { own, identity, ledger, clock, http, first, schemes: Mutex::default(), lines };
+        let (schemes, greetings) = (Mutex::default(), Mutex::default());
+        let inner =
+            Inner { own, identity, ledger, clock, http, to_members, first, schemes, lines, greetings };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     fn schemes(&self) -> std::sync::MutexGuard<'_, HashMap<AgentAddr, Scheme>> {
         self.inner.schemes.lock().expect("no holder of this lock panics")
+    }
+
+    /// The client for this way to this agent. Whoever belongs to no cluster yet, or has left it, is held to no CA.
+    fn http(&self, agent: AgentAddr, way: Way) -> &reqwest::Client {
+        let Inner { http, to_members, ledger, .. } = &*self.inner;
+        match (to_members, way) {
+            (Some((strict, tls)), Way::Member)
+                if tls.is_clusters() && ledger.state().members.find(agent).is_some() =>
+            {
+                strict
+            }
+            (Some(_) | None, Way::Member | Way::Open) => http,
+        }
     }
 
     /// Sends by the scheme that the agent speaks: the one it was heard by, else ours, and then the other. What it did not
@@ -161,11 +198,13 @@ impl Client {
     pub(super) async fn reach(
         &self,
         agent: AgentAddr,
+        way: Way,
         request: impl Fn(&reqwest::Client, &str) -> reqwest::RequestBuilder,
     ) -> Result<Response> {
+        let http = self.http(agent, way);
         let known = self.schemes().get(&agent).copied();
         let first = known.unwrap_or(self.inner.first);
-        let failed = match request(&self.inner.http, &first.base(agent)).send().await {
+        let failed = match request(http, &first.base(agent)).send().await {
             Ok(response) => {
                 self.schemes().insert(agent, first);
                 return Ok(response);
@@ -176,7 +215,7 @@ impl Client {
         if failed.is_timeout() || is_refused(&failed) {
             return Err(unknown(agent, &failed));
         }
-        match request(&self.inner.http, &first.other().base(agent)).send().await {
+        match request(http, &first.other().base(agent)).send().await {
             Ok(response) => {
                 self.schemes().insert(agent, first.other());
                 Ok(response)
@@ -193,6 +232,14 @@ impl Client {
         self.inner.lines.lock().expect("no holder of this lock panics")
     }
 
+    fn known_line(&self, agent: AgentAddr) -> Option<Arc<Line>> {
+        self.lines().get(&agent).map(Arc::clone)
+    }
+
+    fn greetings(&self) -> std::sync::MutexGuard<'_, HashMap<AgentAddr, Arc<tokio::sync::Mutex<()>>>> {
+        self.inner.greetings.lock().expect("no holder of this lock panics")
+    }
+
     /// The key that a member or a guest is known by.
     fn key_of(&self, agent: AgentAddr) -> Result<String> {
         let state = self.inner.ledger.state();
@@ -203,23 +250,45 @@ impl Client {
             .ok_or_else(|| Error::new(Code::AgentNotExist, format!("{agent} is no agent of this cluster")))
     }
 
-    async fn line(&self, agent: AgentAddr, limit: Duration) -> Result<Arc<Line>> {
+    async fn line(&self, agent: AgentAddr, way: Way, limit: Duration) -> Result<Arc<Line>> {
         // A member that was removed, or has another key by now, is not spoken to in an old session.
         let key = self.key_of(agent)?;
-        if let Some(line) = self.lines().get(&agent) {
-            return Ok(Arc::clone(line));
+        if let Some(line) = self.known_line(agent) {
+            return Ok(line);
         }
+        let greeting = Arc::clone(self.greetings().entry(agent).or_default());
+        let turn = tokio::time::timeout(limit, greeting.lock()).await;
+        let _turn = turn.map_err(|_| {
+            Error::new(
+                Code::RpcRequestFailed,
+                format!("{agent} does not answer the first message of a session"),
+            )
+        })?;
+        match self.known_line(agent) {
+            Some(line) => Ok(line),
+            None => self.greet(agent, &key, way, limit).await,
+        }
+    }
+
+    /// Begins a session.
+    async fn greet(&self, agent: AgentAddr, key: &str, way: Way, limit: Duration) -> Result<Arc<Line>> {
         let begun = begin(&self.inner.identity, self.inner.own, agent, self.inner.clock.now_secs())
             .map_err(|e| Error::unexpected(e.to_string()))?;
         let hello = |http: &reqwest::Client, base: &str| {
             http.post(format!("{base}{HELLO_TARGET}")).json(&begun.hello).timeout(limit)
         };
-        let response = self.reach(agent, hello).await?;
-        let answer = envelope(agent, response).await.map_err(clocks_differ)?;
+        let response = self.reach(agent, way, hello).await?;
+        let bytes = response.bytes().await.map_err(|e| unknown(agent, &e))?;
+        let answer = said(agent, &bytes)?.map_err(|error| {
+            // A member that cannot be spoken to as long as its clock is wrong is not reached; it has refused nothing.
+            let is_clock = error.err_code == Code::AuthExpired.name();
+            let code = if is_clock { Code::RpcRequestFailed } else { Code::RpcRequestError };
+            Error::new(code, words(agent, &error))
+        })?;
         let answer: HelloAnswer = serde_json::from_value(answer).map_err(|_| {
             Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is no agent of ours"))
         })?;
-        let session = begun.finish(&answer, &key).map_err(|_| {
+        let session = begun.finish(&answer, key).map_err(|_| {
             let text =
                 format!("what answers at {agent} does not have the key of the member that we know there");
             Error::new(Code::RpcRequestFailed, text)
@@ -250,6 +319,8 @@ impl Client {
             body: &plain,
             headers: &[],
             limit,
+            // Who has no certificate yet, or one that has expired, can ask for one by nothing but its key.
+            way: if matches!(ask, Ask::Certify { .. }) { Way::Open } else { Way::Member },
         };
         let (line, counter, response) = self.send(agent, &message).await?;
         let sealed = response.bytes().await.map_err(|e| unknown(agent, &e))?;
@@ -272,7 +343,7 @@ impl Client {
         let method: Method =
             request.method.parse().map_err(|_| Error::unexpected("a method that is none"))?;
         let Forward { target, actor, body, headers, limit, .. } = request;
-        let message = Message { method, target, actor, body, headers, limit: *limit };
+        let message = Message { method, target, actor, body, headers, limit: *limit, way: Way::Member };
         let (_, _, response) = self.send(agent, &message).await?;
         let status = response.status().as_u16();
         let content_type =
@@ -285,7 +356,7 @@ impl Client {
     /// Seals and sends, once more in a new session when the other side has forgotten ours.
     async fn send(&self, agent: AgentAddr, message: &Message<'_>) -> Result<(Arc<Line>, u64, Response)> {
         for _ in 0..2 {
-            let line = self.line(agent, message.limit).await?;
+            let line = self.line(agent, message.way, message.limit).await?;
             let counter = line.next.fetch_add(1, Ordering::Relaxed);
             let (mark, body) = self.sealed(&line, counter, message)?;
             let request = |http: &reqwest::Client, base: &str| {
@@ -296,7 +367,7 @@ impl Client {
                     .fold(request, |request, (name, value)| request.header(name, value));
                 request.header(PEER_HEADER, &mark).body(body.clone()).timeout(message.limit)
             };
-            let response = self.reach(agent, request).await?;
+            let response = self.reach(agent, message.way, request).await?;
             if response.headers().get(PEER_HEADER).is_some_and(|said| said == PeerMark::UNKNOWN_SESSION) {
                 self.hang_up(agent, &line);
                 continue;
@@ -377,33 +448,29 @@ impl PeerAnswer {
     }
 }
 
-/// The data of an envelope, or its error.
+/// The data of an answer's envelope, or its error.
 pub(super) async fn envelope(agent: AgentAddr, response: Response) -> Result<Value> {
     let bytes = response.bytes().await.map_err(|e| unknown(agent, &e))?;
     data_of(agent, &bytes)
 }
 
 pub(super) fn data_of(agent: AgentAddr, bytes: &[u8]) -> Result<Value> {
+    said(agent, bytes)?.map_err(|error| Error::new(Code::RpcRequestError, words(agent, &error)))
+}
+
+fn words(agent: AgentAddr, error: &ApiError) -> String {
+    format!("{agent} refused: {} [{}]", error.message, error.err_code)
+}
+
+/// What an agent answers in clear: data, or its error as it is.
+fn said(agent: AgentAddr, bytes: &[u8]) -> Result<std::result::Result<Value, ApiError>> {
     let envelope: Envelope<Value> = serde_json::from_slice(bytes).map_err(|_| {
         Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent"))
     })?;
-    match envelope.error {
-        Some(error) => {
-            let text = format!("{agent} refused: {} [{}]", error.message, error.err_code);
-            let said = serde_json::json!({ "errCode": error.err_code });
-            Err(Error::new(Code::RpcRequestError, text).with_data(said))
-        }
+    Ok(match envelope.error {
+        Some(error) => Err(error),
         None => Ok(envelope.data.unwrap_or(Value::Null)),
-    }
-}
-
-/// A member that cannot be spoken to as long as its clock is wrong is not reached; it has refused nothing.
-fn clocks_differ(error: Error) -> Error {
-    let said = error.data().and_then(|data| data["errCode"].as_str());
-    if said != Some(Code::AuthExpired.name()) {
-        return error;
-    }
-    Error::new(Code::RpcRequestFailed, error.text().to_owned())
+    })
 }
 
 /// Not known what became of it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
-use super::client::{Client, data_of, envelope, unknown};
+use super::client::{Client, Way, data_of, envelope, unknown};
 use crate::cluster::Members;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::{Gate, Stranger};
@@ -27,7 +27,7 @@ const HEADER_LIFETIME_SECS: i64 = 60;
 impl Client {
     async fn open<T: serde::de::DeserializeOwned>(&self, agent: AgentAddr, target: &str) -> Result<T> {
         let get = |http: &reqwest::Client, base: &str| http.get(format!("{base}{target}")).timeout(LIMIT);
-        let response = self.reach(agent, get).await?;
+        let response = self.reach(agent, Way::Open, get).await?;
         let data = envelope(agent, response).await?;
         serde_json::from_value(data).map_err(|_| {
             Error::new(Code::RpcRequestFailed, format!("what answers at {agent} is not an agent of obpilot"))
@@ -62,11 +62,11 @@ impl Client {
             let request = http.post(format!("{base}{target}")).header(V3_HEADER, &header_value);
             request.body(body.clone()).timeout(LIMIT)
         };
-        let response = self.reach(agent, ask).await?;
+        let response = self.reach(agent, Way::Open, ask).await?;
         let is_success = response.status().is_success();
-        let mut bytes = response.bytes().await.map_err(|e| unknown(agent, &e))?.to_vec();
-        let answer = match exchange.open_answer(0, &mut bytes) {
-            Ok(Some(piece)) => data_of(agent, &piece.plain)?,
+        let bytes = response.bytes().await.map_err(|e| unknown(agent, &e))?;
+        let answer = match exchange.open_whole(bytes.to_vec()) {
+            Ok(Some(opened)) => data_of(agent, &opened)?,
             // Refused before it knew us: then nothing is sealed.
             Ok(None) | Err(_) if !is_success => data_of(agent, &bytes)?,
             Ok(None) | Err(_) => {

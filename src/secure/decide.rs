@@ -53,17 +53,21 @@ impl RouteClass {
         [Self::Open, Self::Protected, Self::SetPassword, Self::Login, Self::BeAdded, Self::Peer];
 }
 
-/// A way in that shows no password.
+/// A way in beside the sealed headers of v2 and v3, and so with less behind the door.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Way {
     /// The mark of another agent.
     Mark,
     /// The Unix socket, as a user who may use it.
     Socket,
+    /// A header of scheme v1: the password of `root@sys`, as in `X-OCS-Header`, and the table decides by it.
+    V1,
 }
 
 /// What each such way opens: agents speak to each other and hand requests of their clients on; they neither set passwords
-/// nor log in. Users of the socket may do what a client may (a session they do not get: they have no keys).
+/// nor log in. Users of the socket may do what a client may (a session they do not get: they have no keys). A header of v1 makes
+/// nobody more than it says: no session (there are no keys to tell it under), no other password in a body in clear, nothing
+/// among agents.
 pub const WAYS: &[(Way, &[RouteClass])] = &[
     (Way::Mark, &[RouteClass::Open, RouteClass::Protected, RouteClass::Peer]),
     (
@@ -76,6 +80,7 @@ pub const WAYS: &[(Way, &[RouteClass])] = &[
             RouteClass::BeAdded,
         ],
     ),
+    (Way::V1, &[RouteClass::Open, RouteClass::Protected]),
 ];
 
 /// Whether a way opens a class, by [`WAYS`].

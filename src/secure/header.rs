@@ -1,8 +1,9 @@
-//! Opening a sealed header on the server's side (`security.md` §2.2, §11).
+//! Opening a sealed header of scheme v2 on the server's side (`security.md` §2.2, §11), and what every scheme's becomes.
 
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
 
 use super::body::BodyKey;
 use super::decide::Forward;
@@ -20,9 +21,21 @@ const BLOCKS_MAX: usize = 64;
 /// SHA-256 of one block of ciphertext: honest padding is random, so no honest block comes twice.
 pub type BlockHash = [u8; 32];
 
+/// By which scheme a header came, and so what bounds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// No target, no body, no latest `ts`: nothing but the key that opened it, by its id ([`super::key_id_of`]).
+    V1 {
+        key_id: String,
+    },
+    V2,
+    V3,
+}
+
 /// A header that opened. Nothing in it is believed yet.
 #[derive(Clone, Debug)]
 pub struct Opened {
+    pub scheme: Scheme,
     pub auth: Password,
     /// Last second in which it is valid; absent or unreadable is `None`.
     pub ts: Option<i64>,
@@ -39,24 +52,14 @@ impl Opened {
     /// `None` for everything that an honest client would not have sealed with this key. All blocks are decrypted before
     /// anything is judged.
     pub fn open(key: &AgentKey, value: &str) -> Option<Self> {
-        if value.len() > VALUE_BYTES_MAX {
-            return None;
-        }
-        let sealed = STANDARD.decode(value).ok()?;
-        let size = key.block_bytes();
-        if sealed.is_empty() || sealed.len() / size > BLOCKS_MAX {
-            return None;
-        }
-        let blocks: Vec<BlockHash> = sealed.chunks(size).map(hash).collect();
-        let plain = key.open_blocks(sealed.chunks(size));
-        // What does not open is parsed all the same: as an empty text, which is no header.
-        let json = plain.as_deref().map_or(&[][..], |plain| plain.as_slice());
-        Self::from_plain(json, blocks)
+        let (plain, blocks) = unseal(key, value)?;
+        Self::from_plain(&plain, blocks)
     }
 
     /// What was opened under scheme v3. It was made for this very request, or it had not opened.
     pub fn of_v3(claims: &Claims, mark: &V3Mark, target: &str) -> Self {
         Self {
+            scheme: Scheme::V3,
             auth: claims.password.clone(),
             ts: Some(mark.expires),
             uri: target.to_owned(),
@@ -86,6 +89,7 @@ impl Opened {
         };
         let forward_agent = forward_agent.and_then(|agent| AgentAddr::from_parts(&agent.ip, agent.port).ok());
         Some(Self {
+            scheme: Scheme::V2,
             auth: auth.unwrap_or_default(),
             ts: ts.as_deref().and_then(read_ts),
             uri: uri.unwrap_or_default(),
@@ -99,7 +103,23 @@ impl Opened {
     }
 }
 
-fn hash(block: &[u8]) -> BlockHash {
+/// The text of a header's value and its blocks; `None` when it is too long, or no blocks at all. Then nothing was decrypted.
+pub(super) fn unseal(key: &AgentKey, value: &str) -> Option<(Zeroizing<Vec<u8>>, Vec<BlockHash>)> {
+    if value.len() > VALUE_BYTES_MAX {
+        return None;
+    }
+    let sealed = STANDARD.decode(value).ok()?;
+    let size = key.block_bytes();
+    if sealed.is_empty() || sealed.len() / size > BLOCKS_MAX {
+        return None;
+    }
+    let blocks = sealed.chunks(size).map(hash).collect();
+    // What does not open is parsed all the same: as an empty text, which is no header.
+    let plain = key.open_blocks(sealed.chunks(size)).unwrap_or_default();
+    Some((plain, blocks))
+}
+
+pub(super) fn hash(block: &[u8]) -> BlockHash {
     let digest = digest::digest(&digest::SHA256, block);
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());

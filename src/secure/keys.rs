@@ -19,6 +19,21 @@ pub enum KeyError {
     Public(#[from] PublicKeyError),
 }
 
+/// A new pair of 2048 bits.
+pub(super) fn fresh_pkcs8() -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(|_| KeyError::Generate)?;
+    let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&key).map_err(|_| KeyError::Generate)?;
+    Ok(Zeroizing::new(der.as_ref().to_vec()))
+}
+
+/// The private key, and the public one as SubjectPublicKeyInfo.
+pub(super) fn read_pkcs8(der: &[u8]) -> Result<(PrivateDecryptingKey, Vec<u8>), KeyError> {
+    let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| KeyError::Stored)?;
+    let spki = AsDer::<PublicKeyX509Der<'_>>::as_der(&key.public_key()).map_err(|_| KeyError::Stored)?;
+    let spki = spki.as_ref().to_vec();
+    Ok((key, spki))
+}
+
 /// 2048 bits: an SDK's header is three blocks, about 1.3 ms to open. OBShell has 1024, which is within reach of some.
 pub struct AgentKey {
     private: Pkcs1PrivateDecryptingKey,
@@ -37,17 +52,14 @@ impl AgentKey {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate() -> Result<Self, KeyError> {
-        let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(|_| KeyError::Generate)?;
-        let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&key).map_err(|_| KeyError::Generate)?;
-        Self::from_pkcs8(der.as_ref())
+        Self::from_pkcs8(&fresh_pkcs8()?)
     }
 
     /// # Errors
     /// When it is no RSA key of 2048 bits or more.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| KeyError::Stored)?;
-        let spki = AsDer::<PublicKeyX509Der<'_>>::as_der(&key.public_key()).map_err(|_| KeyError::Stored)?;
-        let public_on_wire = PublicKey::from_spki(spki.as_ref())?.to_wire()?;
+        let (key, spki) = read_pkcs8(der)?;
+        let public_on_wire = PublicKey::from_spki(&spki)?.to_wire()?;
         let block_bytes = key.key_size_bytes();
         let private = Pkcs1PrivateDecryptingKey::new(key).map_err(|_| KeyError::Stored)?;
         Ok(Self { private, pkcs8: Zeroizing::new(der.to_vec()), public_on_wire, block_bytes })

@@ -28,6 +28,16 @@ impl Limiter {
         }
     }
 
+    /// How often an address may still fail: of so many, so many are left, until so many seconds are over.
+    pub fn allowance(&self, source: IpAddr, now: i64) -> (u32, u32, i64) {
+        match self.sources.get(&one_of(source)) {
+            Some((since, failures)) if now - since < WINDOW_SECS => {
+                (self.most, self.most.saturating_sub(*failures), (since + WINDOW_SECS - now).min(WINDOW_SECS))
+            }
+            Some(_) | None => (self.most, self.most, WINDOW_SECS),
+        }
+    }
+
     pub fn failed(&mut self, source: IpAddr, now: i64) {
         let source = one_of(source);
         if self.sources.len() >= SOURCES_MAX {

@@ -14,12 +14,12 @@ use aes_gcm::{Aes256Gcm, Nonce};
 use aws_lc_rs::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey as AgreementKey, X25519};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey as SignatureKey};
-use aws_lc_rs::{digest, hkdf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::derive::{Key, derive};
 use crate::model::AgentAddr;
 
 /// The header of a request that comes from an agent: session and counter. (In lower case, as header names are compared.)
@@ -27,8 +27,6 @@ pub const PEER_HEADER: &str = "x-obpilot-peer";
 
 /// So many of the newest counters of a session are told apart; older ones are refused.
 const WINDOW: u64 = 1_024;
-
-const KEY_BYTES: usize = 32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
@@ -199,30 +197,14 @@ impl Begun {
     }
 }
 
-type Keys = [Zeroizing<[u8; KEY_BYTES]>; 2];
-
-struct KeyLen;
-
-impl hkdf::KeyType for KeyLen {
-    fn len(&self) -> usize {
-        KEY_BYTES
-    }
-}
+type Keys = [Key; 2];
 
 /// One key per direction, bound to everything that was said.
 fn agree(secret: EphemeralPrivateKey, other: &str, transcript: &str) -> Result<Keys, PeerError> {
     let other = STANDARD.decode(other).map_err(|_| PeerError::Exchange)?;
     let other = AgreementKey::new(&X25519, other);
-    let said = digest::digest(&digest::SHA256, transcript.as_bytes());
     agreement::agree_ephemeral(secret, other, PeerError::Exchange, |shared| {
-        let base = hkdf::Salt::new(hkdf::HKDF_SHA256, said.as_ref()).extract(shared);
-        let derive = |label: &'static [u8]| {
-            let mut key = Zeroizing::new([0; KEY_BYTES]);
-            let labels = [label];
-            let derived = base.expand(&labels, KeyLen).and_then(|okm| okm.fill(key.as_mut_slice()));
-            derived.map(|()| key).map_err(|_| PeerError::Exchange)
-        };
-        Ok([derive(b"asked")?, derive(b"answered")?])
+        derive(shared, transcript, ["asked", "answered"]).map_err(|_| PeerError::Exchange)
     })
 }
 
@@ -249,7 +231,7 @@ impl std::fmt::Debug for Session {
 impl Session {
     fn new(name: String, keys: Keys, side: Side) -> Self {
         let [asking, answering] = keys;
-        let cipher = |key: &Zeroizing<[u8; KEY_BYTES]>| Aes256Gcm::new(&(**key).into());
+        let cipher = |key: &Key| Aes256Gcm::new(&(**key).into());
         Self { name, asking: cipher(&asking), answering: cipher(&answering), side }
     }
 

@@ -1,6 +1,6 @@
 //! Ids of sessions (`security.md` §6): 32 random bytes as lower-case hexadecimal. Only their digests are kept.
 
-use super::compare::{is_same, sha256_hex};
+use super::compare::{hex, is_same, sha256_hex};
 use crate::model::Password;
 
 const ID_BYTES: usize = 32;
@@ -17,12 +17,7 @@ impl SessionId {
     pub fn generate() -> Result<(Password, Self), aws_lc_rs::error::Unspecified> {
         let mut bytes = zeroize::Zeroizing::new([0; ID_BYTES]);
         aws_lc_rs::rand::fill(bytes.as_mut_slice())?;
-        let mut text = String::with_capacity(2 * ID_BYTES);
-        for byte in bytes.iter() {
-            for digit in [byte >> 4, byte & 15] {
-                text.extend(char::from_digit(u32::from(digit), 16));
-            }
-        }
+        let text = hex(bytes.as_slice());
         let kept = Self::of(&text);
         Ok((Password::new(text), kept))
     }

@@ -14,21 +14,43 @@ use crate::model::{Identity, Password};
 
 const VECTORS: &str = include_str!("../../proto/vectors/security-vectors.json");
 
+/// Every part of the file: one that nobody reads does not parse.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Vectors {
+    #[serde(rename = "title")]
+    _title: String,
+    #[serde(rename = "read_with")]
+    _read_with: String,
+    #[serde(rename = "conventions")]
+    _conventions: HashMap<String, String>,
     rsa_keys: HashMap<String, Key>,
     v2_accept: Vec<Request>,
+    v1_accept: Vec<Request>,
     rsa_values: Vec<Value>,
     aes_values: Vec<AesValue>,
     file_sha256: Value,
+    credential: Credential,
     refuse: Vec<Request>,
+}
+
+/// A passphrase for SSH as OBShell keeps it (`security.md` §1.6).
+#[derive(Deserialize)]
+struct Credential {
+    stored_key: String,
+    key_hex: String,
+    passphrase: String,
+    stored_passphrase: String,
 }
 
 #[derive(Deserialize)]
 struct Key {
+    private_key_pkcs1_b64: String,
     private_key_pkcs8_b64: String,
     public_key_pkcs1_b64: String,
+    public_key_spki_b64: String,
     block_bytes: usize,
+    max_chunk_bytes: usize,
 }
 
 #[derive(Deserialize, Clone)]
@@ -84,7 +106,13 @@ enum Outcome {
 }
 
 fn judge(key: &AgentKey, seen: &mut Seen, request: &Request, identity: Identity) -> Outcome {
-    let Some(opened) = Opened::open(key, &request.header_value) else { return Outcome::Refused };
+    let is_v1 = request.header_name == V1_HEADER;
+    let opened = if is_v1 {
+        Opened::open_v1(key, &request.header_value, &request.request_target)
+    } else {
+        Opened::open(key, &request.header_value)
+    };
+    let Some(opened) = opened else { return Outcome::Refused };
     let is_agent = request.header_name.eq_ignore_ascii_case(AGENT_HEADER);
     let facts = Facts {
         class: RouteClass::Protected,
@@ -112,7 +140,8 @@ fn judge(key: &AgentKey, seen: &mut Seen, request: &Request, identity: Identity)
     if !is_known {
         return Outcome::Refused;
     }
-    if opened.uri != request.request_target || !check_time(opened.ts, request.now, 3_600) {
+    let lifetime_max = if is_v1 { i64::MAX } else { 3_600 };
+    if opened.uri != request.request_target || !check_time(opened.ts, request.now, lifetime_max) {
         return Outcome::Told;
     }
     if !seen.admit(&opened.blocks, opened.ts.unwrap_or(0), request.now) {
@@ -122,6 +151,9 @@ fn judge(key: &AgentKey, seen: &mut Seen, request: &Request, identity: Identity)
     if wire.is_empty() || request.request_target == "/api/v1/package" {
         return Outcome::Accepted(None);
     }
+    if is_v1 {
+        return Outcome::Accepted(Some(wire.as_bytes().to_vec()));
+    }
     match opened.keys.and_then(|keys| keys.open(wire.as_bytes())) {
         Some(body) => Outcome::Accepted(Some(body)),
         None => Outcome::BodyRefused,
@@ -130,15 +162,17 @@ fn judge(key: &AgentKey, seen: &mut Seen, request: &Request, identity: Identity)
 
 /// The parser alone, for keys that our listener never has.
 fn open_with_rsa(request: &Request) -> Option<Opened> {
+    Opened::from_plain(&decrypt_with_rsa(&request.rsa_key, &request.header_value), vec![])
+}
+
+/// The text of a value, whatever the size of its key.
+fn decrypt_with_rsa(key: &str, value: &str) -> Vec<u8> {
     use rsa::pkcs8::DecodePrivateKey;
-    let der = STANDARD.decode(&ALL.rsa_keys[&request.rsa_key].private_key_pkcs8_b64).unwrap();
-    let key = rsa::RsaPrivateKey::from_pkcs8_der(&der).unwrap();
-    let sealed = STANDARD.decode(&request.header_value).unwrap();
-    let mut plain = Vec::new();
-    for block in sealed.chunks(ALL.rsa_keys[&request.rsa_key].block_bytes) {
-        plain.extend(key.decrypt(rsa::Pkcs1v15Encrypt, block).unwrap());
-    }
-    Opened::from_plain(&plain, vec![])
+    let der = STANDARD.decode(&ALL.rsa_keys[key].private_key_pkcs8_b64).unwrap();
+    let private = rsa::RsaPrivateKey::from_pkcs8_der(&der).unwrap();
+    let sealed = STANDARD.decode(value).unwrap();
+    let blocks = sealed.chunks(ALL.rsa_keys[key].block_bytes);
+    blocks.flat_map(|block| private.decrypt(rsa::Pkcs1v15Encrypt, block).unwrap()).collect()
 }
 
 #[test]
@@ -205,7 +239,7 @@ fn a_replay_is_refused_also_after_a_restart() {
     let request = ALL.v2_accept.iter().find(|r| r.name == "python-post-2048").unwrap();
     let opened = Opened::open(&key, &request.header_value).unwrap();
     let mut restarted = Seen::default();
-    restarted.restore(opened.blocks.iter().take(1).map(|block| (*block, opened.ts.unwrap())));
+    restarted.restore(opened.blocks.iter().take(1).map(|block| (*block, opened.ts.unwrap())), request.now);
     assert_eq!(judge(&key, &mut restarted, request, Identity::ClusterAgent), Outcome::Refused);
 }
 
@@ -217,18 +251,203 @@ fn other_sealed_values_open() {
         let plain = key.open_blocks(sealed.chunks(256)).unwrap();
         assert_eq!(plain.as_slice(), value.plaintext.as_bytes());
     }
+    // Those of keys that our listener never has are what an OBShell leaves behind.
+    for value in &ALL.rsa_values {
+        assert_eq!(decrypt_with_rsa(&value.rsa_key, &value.value), value.plaintext.as_bytes());
+    }
     for value in &ALL.aes_values {
-        let hex = |text: &str| {
-            (0..text.len())
-                .step_by(2)
-                .map(|i| u8::from_str_radix(text.get(i..i + 2).unwrap(), 16).unwrap())
-                .collect::<Vec<u8>>()
-        };
         let keys = [hex(&value.aes_key_hex), hex(&value.aes_iv_hex)].concat();
         let keys = BodyKey::from_text(&STANDARD.encode(keys)).unwrap();
         assert_eq!(keys.open(value.value.as_bytes()).unwrap(), value.plaintext.as_bytes());
         assert_eq!(keys.seal(value.plaintext.as_bytes()).unwrap(), value.value);
     }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(text.get(at..at + 2).unwrap(), 16).unwrap();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+/// Nothing of ours keeps one (W25): that the file is understood is what this shows.
+#[test]
+fn an_ssh_passphrase_of_obshell_can_be_read() {
+    use aws_lc_rs::cipher::{AES_256, DecryptionContext, PaddedBlockDecryptingKey, UnboundCipherKey};
+    const LETTERS: &[u8; 65] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+    let moved_back = |letter: u8| {
+        let at = LETTERS.iter().position(|known| *known == letter).unwrap();
+        char::from(LETTERS[(at + LETTERS.len() - 11) % LETTERS.len()])
+    };
+    let Credential { stored_key, key_hex, passphrase, stored_passphrase } = &ALL.credential;
+    let key = STANDARD.decode(stored_key.bytes().map(moved_back).collect::<String>()).unwrap();
+    assert_eq!(key, hex(key_hex));
+    let mut sealed = STANDARD.decode(stored_passphrase).unwrap();
+    let iv: [u8; 16] = sealed.drain(..16).collect::<Vec<_>>().try_into().unwrap();
+    let key = UnboundCipherKey::new(&AES_256, &key).unwrap();
+    let key = PaddedBlockDecryptingKey::cbc_pkcs7(key).unwrap();
+    let plain = key.decrypt(&mut sealed, DecryptionContext::Iv128(iv.into())).unwrap();
+    assert_eq!(plain, passphrase.as_bytes());
+}
+
+/// The keys of the file in all their forms; the small ones are taken from peers and never for our own.
+#[test]
+fn keys_of_every_size_are_read_and_small_ones_are_not_ours() {
+    use rsa::pkcs1::DecodeRsaPrivateKey as _;
+    use rsa::pkcs8::DecodePrivateKey as _;
+    let der = |text: &str| STANDARD.decode(text).unwrap();
+    assert_eq!(ALL.rsa_keys.len(), 3);
+    for (name, key) in &ALL.rsa_keys {
+        let is_ours = AgentKey::from_pkcs8(&der(&key.private_key_pkcs8_b64)).is_ok();
+        assert_eq!(is_ours, key.block_bytes >= 256, "W9: {name}");
+        let private = rsa::RsaPrivateKey::from_pkcs8_der(&der(&key.private_key_pkcs8_b64)).unwrap();
+        assert_eq!(
+            rsa::RsaPrivateKey::from_pkcs1_der(&der(&key.private_key_pkcs1_b64)).unwrap(),
+            private,
+            "{name}"
+        );
+        let public = PublicKey::from_spki(&der(&key.public_key_spki_b64)).unwrap();
+        assert_eq!(public.to_wire().unwrap(), key.public_key_pkcs1_b64, "{name}");
+        // One block for what fits into one, two for a byte more; and the private key opens them.
+        for (bytes, blocks) in [(key.max_chunk_bytes, 1), (key.max_chunk_bytes + 1, 2)] {
+            let plain = vec![b'x'; bytes];
+            let sealed = PublicKey::from_wire(&key.public_key_pkcs1_b64).unwrap().seal(&plain).unwrap();
+            assert_eq!(der(&sealed).len(), blocks * key.block_bytes, "{name}");
+            assert_eq!(decrypt_with_rsa(name, &sealed), plain, "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_header_of_the_clients_of_v1_opens_and_is_accepted_once() {
+    let key = own_key();
+    let now = 1_795_209_241;
+    let shown: Vec<_> = ALL
+        .v1_accept
+        .iter()
+        .map(|request| {
+            let is_ours = request.rsa_key == "rsa2048";
+            let opened = if is_ours {
+                Opened::open_v1(&key, &request.header_value, &request.request_target)
+            } else {
+                let plain = decrypt_with_rsa(&request.rsa_key, &request.header_value);
+                assert_eq!(Some(plain.clone()), request.header_plaintext.clone().map(String::into_bytes));
+                Opened::of_v1(&plain, vec![], "another".to_owned(), &request.request_target)
+            };
+            let opened = opened.unwrap_or_else(|| panic!("{}", request.name));
+            assert_eq!((opened.auth.expose(), request.now), (PASSWORDS[0], now), "{}", request.name);
+            assert!(opened.keys.is_none() && opened.session_id.is_empty());
+            (is_ours, opened.ts.unwrap() - now)
+        })
+        .collect();
+    assert_eq!(shown, [(false, 60), (true, 60_000_000_000)], "seconds, and nanoseconds");
+    let request = ALL.v1_accept.iter().find(|request| request.rsa_key == "rsa2048").unwrap();
+    let mut seen = Seen::default();
+    let body = request.body_wire.clone().map(String::into_bytes);
+    let outcome = judge(&key, &mut seen, request, Identity::ClusterAgent);
+    assert_eq!(outcome, Outcome::Accepted(body));
+    assert_eq!(judge(&key, &mut seen, request, Identity::ClusterAgent), Outcome::Refused);
+    // Under the other scheme neither is a header.
+    for request in &ALL.v1_accept {
+        let plain = request.header_plaintext.as_ref().unwrap().as_bytes();
+        assert!(Opened::from_plain(plain, vec![]).is_none_or(|opened| opened.ts.is_none()));
+    }
+    for request in &ALL.v2_accept {
+        let plain = request.header_plaintext.as_ref().unwrap().as_bytes();
+        assert!(Opened::of_v1(plain, vec![], String::new(), "/").is_none(), "{}", request.name);
+    }
+}
+
+/// All of `security-vectors.json`, by how many there are of each.
+#[test]
+fn every_entry_of_the_vectors_has_a_test() {
+    let Vectors { rsa_keys, v2_accept, v1_accept, rsa_values, aes_values, refuse, .. } = &*ALL;
+    let parts = [
+        // `keys_of_every_size_are_read_and_small_ones_are_not_ours`
+        rsa_keys.len(),
+        // `every_header_of_the_clients_opens`
+        v2_accept.len(),
+        // `every_header_of_the_clients_of_v1_opens_and_is_accepted_once`
+        v1_accept.len(),
+        // `other_sealed_values_open`, with `file_sha256`
+        rsa_values.len() + 1,
+        aes_values.len(),
+        // `an_ssh_passphrase_of_obshell_can_be_read`
+        1,
+        // `every_refused_vector_ends_as_we_said`
+        refuse.len(),
+    ];
+    assert_eq!(parts, [3, 19, 2, 6, 2, 1, 23]);
+    assert_eq!(parts.iter().sum::<usize>(), 56);
+}
+
+/// What no client of v1 writes is no header of it.
+#[test]
+fn a_header_of_v1_is_a_password_and_a_time_and_nothing_else() {
+    let open = |json: &str| Opened::of_v1(json.as_bytes(), vec![], String::new(), "/x");
+    let opened = open(" {\"ts\":5, \"password\":\"pw\"}\n").unwrap();
+    assert_eq!((opened.auth.expose(), opened.ts, opened.uri.as_str()), ("pw", Some(5), "/x"));
+    assert!(open("{\"password\":null,\"ts\":5}").unwrap().auth.is_empty(), "the SDK was given none");
+    for json in [
+        "",
+        "null",
+        "[\"pw\",5]",
+        " [\"pw\",5]",
+        "{}",
+        "{\"password\":\"pw\"}",
+        "{\"password\":\"pw\",\"ts\":null}",
+        "{\"password\":\"pw\",\"ts\":\"5\"}",
+        "{\"password\":\"pw\",\"ts\":5.0}",
+        "{\"password\":\"pw\",\"ts\":5e3}",
+        "{\"password\":\"pw\",\"ts\":9223372036854775808}",
+        "{\"password\":5,\"ts\":5}",
+        "{\"password\":\"pw\",\"ts\":5,\"ts\":6}",
+        "{\"password\":\"a\",\"password\":\"pw\",\"ts\":5}",
+        "{\"password\":\"a\",\"Password\":\"pw\",\"ts\":5}",
+        "{\"password\":\"pw\",\"ts\":5,\"keys\":\"\"}",
+        "{\"password\":\"pw\",\"ts\":5,\"uri\":\"/x\"}",
+        "{\"password\":\"pw\",\"ts\":5} x",
+        "{\"password\":\"pw\",\"ts\":5}{}",
+        "{\"password\":\"\\ud83d\",\"ts\":5}",
+    ] {
+        assert!(open(json).is_none(), "{json}");
+    }
+    assert!(Opened::of_v1(b"{\"password\":\"\xff\",\"ts\":5}", vec![], String::new(), "/").is_none());
+}
+
+/// Blocks that do not end are kept until their key ends; when there is no room, nothing gives way.
+#[test]
+fn w10_lasting_blocks_are_remembered_as_long_as_their_key() {
+    let (now, day) = (1_000_000, 86_400);
+    let block = |n: u32| {
+        let mut hash = [9; 32];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        hash
+    };
+    let mut seen = Seen::default();
+    let far = now + 60_000_000_000;
+    assert!(seen.admit(&[block(1), block(2)], far, now));
+    assert!(!seen.admit(&[block(3), block(2)], far, now), "one known block is enough");
+    assert!(!seen.admit(&[block(1)], now + 60, now), "whatever time another header tells");
+    assert!(!seen.admit(&[block(1)], far, far - 1), "a second before its end as well");
+    let mut restarted = Seen::default();
+    restarted.restore([(block(1), far)], now);
+    assert!(!restarted.admit(&[block(1)], far, now));
+    // Those with an end do not give way to them, nor they to those.
+    assert!(seen.admit(&[block(4)], now + day, now));
+    let mut count = 0;
+    while !seen.is_full() {
+        count += 1;
+        assert!(seen.admit(&[block(1_000 + count)], far, now), "{count}");
+    }
+    assert_eq!(count, 100_000 - 2);
+    assert!(!seen.admit(&[block(5)], far, now), "there is no room");
+    assert!(seen.admit(&[block(6)], now + day, now), "one that ends has room");
+    for n in 0..200_000 {
+        seen.admit(&[block(1_000_000 + n)], now + day, now);
+    }
+    assert!(!seen.admit(&[block(1)], far, now), "still known");
+    seen.forget_lasting();
+    assert!(!seen.is_full() && seen.admit(&[block(5)], far, now));
+    assert!(seen.len() <= 100_001);
 }
 
 #[test]
@@ -474,6 +693,7 @@ fn what_shows_no_password_opens_what_it_is_for() {
     use RouteClass::{BeAdded, Login, Open, Peer, Protected, SetPassword};
     assert_eq!(opened(Way::Mark), [Open, Protected, Peer]);
     assert_eq!(opened(Way::Socket), [Open, Protected, SetPassword, Login, BeAdded]);
+    assert_eq!(opened(Way::V1), [Open, Protected], "neither a session, nor another password, nor agents");
 }
 
 /// `security.md` §3.4.4: identity × agent password × header.
@@ -619,6 +839,7 @@ proptest! {
 #[test]
 fn oversized_headers_are_refused_before_any_work() {
     let key = own_key();
-    assert!(Opened::open(&key, &"A".repeat(40_000)).is_none());
-    assert!(Opened::open(&key, &STANDARD.encode(vec![0; 256 * 65])).is_none());
+    for value in ["A".repeat(40_000), STANDARD.encode(vec![0; 256 * 65])] {
+        assert!(Opened::open(&key, &value).is_none() && Opened::open_v1(&key, &value, "/").is_none());
+    }
 }

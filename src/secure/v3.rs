@@ -12,24 +12,25 @@
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der, PublicKeyX509Der};
 use aws_lc_rs::rsa::{
-    KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey,
-    PublicEncryptingKey,
+    OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PublicEncryptingKey,
 };
-use aws_lc_rs::{digest, hkdf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::compare::sha256_hex;
-use super::header::BlockHash;
-use super::keys::KeyError;
+use super::compare::{hex, sha256_hex};
+use super::derive::{Key, derive};
+use super::header::{BlockHash, hash};
+use super::keys::{KeyError, fresh_pkcs8, read_pkcs8};
 use crate::model::Password;
 
 /// The header of a request under this scheme.
 pub const V3_HEADER: &str = "x-obpilot-auth";
+
+/// The type of an answer under it.
+pub const V3_CONTENT_TYPE: &str = "application/vnd.obpilot.v3";
 
 /// What the header begins with, and what the scheme is announced as.
 const SCHEME: &str = "v3";
@@ -68,17 +69,14 @@ impl V3Key {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate() -> Result<Self, KeyError> {
-        let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(|_| KeyError::Generate)?;
-        let der = AsDer::<Pkcs8V1Der<'_>>::as_der(&key).map_err(|_| KeyError::Generate)?;
-        Self::from_pkcs8(der.as_ref())
+        Self::from_pkcs8(&fresh_pkcs8()?)
     }
 
     /// # Errors
     /// When it is no RSA key of 2048 bits or more.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
-        let key = PrivateDecryptingKey::from_pkcs8(der).map_err(|_| KeyError::Stored)?;
-        let spki = AsDer::<PublicKeyX509Der<'_>>::as_der(&key.public_key()).map_err(|_| KeyError::Stored)?;
-        let (public_on_wire, id) = (STANDARD.encode(spki.as_ref()), key_id_of(spki.as_ref()));
+        let (key, spki) = read_pkcs8(der)?;
+        let (public_on_wire, id) = (STANDARD.encode(&spki), key_id_of(&spki));
         let private = OaepPrivateDecryptingKey::new(key).map_err(|_| KeyError::Stored)?;
         Ok(Self { private, pkcs8: Zeroizing::new(der.to_vec()), public_on_wire, id })
     }
@@ -161,11 +159,7 @@ impl V3Mark {
 
     /// By which a request id is remembered until it expires: it counts once.
     pub fn once(&self) -> BlockHash {
-        let text = format!("obpilot v3 once\n{}\n{}", self.key_id, self.request_id);
-        let hash = digest::digest(&digest::SHA256, text.as_bytes());
-        let mut once = [0; 32];
-        once.copy_from_slice(hash.as_ref());
-        once
+        hash(format!("obpilot v3 once\n{}\n{}", self.key_id, self.request_id).as_bytes())
     }
 }
 
@@ -254,26 +248,11 @@ impl std::fmt::Debug for Exchange {
     }
 }
 
-struct KeyLen;
-
-impl hkdf::KeyType for KeyLen {
-    fn len(&self) -> usize {
-        SECRET_BYTES
-    }
-}
-
 impl Exchange {
     fn new(secret: &[u8; SECRET_BYTES], about: String) -> Option<Self> {
-        let salt = digest::digest(&digest::SHA256, about.as_bytes());
-        let base = hkdf::Salt::new(hkdf::HKDF_SHA256, salt.as_ref()).extract(secret);
-        let derive = |label: &'static [u8]| {
-            let mut key = Zeroizing::new([0; SECRET_BYTES]);
-            let labels = [label];
-            base.expand(&labels, KeyLen).and_then(|okm| okm.fill(key.as_mut_slice())).ok()?;
-            Some(Aes256Gcm::new(&(*key).into()))
-        };
-        let (request, answer) = (derive(b"obpilot v3 request")?, derive(b"obpilot v3 answer")?);
-        Some(Self { request, answer, about })
+        let [request, answer] = derive(secret, &about, ["obpilot v3 request", "obpilot v3 answer"]).ok()?;
+        let cipher = |key: &Key| Aes256Gcm::new(&(**key).into());
+        Some(Self { request: cipher(&request), answer: cipher(&answer), about })
     }
 
     fn key_of(&self, part: Part) -> &Aes256Gcm {
@@ -313,13 +292,34 @@ impl Exchange {
         piece
     }
 
+    /// An answer that has come whole, as one text. `Ok(None)` when its last piece is missing.
+    ///
+    /// # Errors
+    /// When it is not the answer to this request.
+    pub fn open_whole(&self, mut came: Vec<u8>) -> Result<Option<Vec<u8>>, NotAnAnswer> {
+        let mut whole = Vec::new();
+        for number in 0.. {
+            let Some(piece) = self.open_answer(number, &mut came)? else { return Ok(None) };
+            whole.extend_from_slice(&piece.plain);
+            if piece.is_last {
+                break;
+            }
+        }
+        Ok(Some(whole))
+    }
+
     /// Takes the first piece off what has come of an answer. `Ok(None)` when more has to come.
     ///
     /// # Errors
     /// When it is not the piece of this number.
     pub fn open_answer(&self, number: u64, came: &mut Vec<u8>) -> Result<Option<Piece>, NotAnAnswer> {
         let Some((head, rest)) = came.split_at_checked(PIECE_HEAD) else { return Ok(None) };
-        let (is_last, length) = (head[0] == 1, u32::from_be_bytes([head[1], head[2], head[3], head[4]]));
+        let is_last = match head[0] {
+            0 => false,
+            1 => true,
+            _ => return Err(NotAnAnswer),
+        };
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
         if length as usize > PIECE_BYTES_MAX {
             return Err(NotAnAnswer);
         }
@@ -361,7 +361,7 @@ pub struct V3PublicKey {
 pub fn fresh_request_id() -> Result<String, V3Error> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| V3Error::Seal)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 /// What goes on the wire, and what opens the answer.

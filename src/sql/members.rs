@@ -6,9 +6,9 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, TxOpts};
 
-use super::connect::{Endpoint, limited, statement_error};
+use super::connect::{Endpoint, limited, number_of};
 use crate::cluster::Members;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{AgentAddr, Member};
 
 const TABLES: [&str; 3] = [
@@ -60,7 +60,10 @@ pub(super) async fn save(
                 member.public_key.as_str(),
             );
             transaction.exec_drop(SAVE, row).await?;
-            transaction.exec_drop(SAVE_KEY, (ip.as_str(), port, member.peer_key.as_str())).await?;
+            // Agents of OBShell have none.
+            if !member.peer_key.is_empty() {
+                transaction.exec_drop(SAVE_KEY, (ip.as_str(), port, member.peer_key.as_str())).await?;
+            }
         }
         transaction.commit().await
     };
@@ -103,40 +106,70 @@ type Columns = (
 );
 type MoreColumns = (String, u16, Option<String>, Option<String>, Option<String>);
 
+/// 1049: no such database; 1146: no such table.
+const NOT_THERE: [u16; 2] = [1049, 1146];
+
+const ROWS: &str =
+    "SELECT ip, port, identity, version, os, architecture, zone, mysql_port, rpc_port FROM ocs.all_agent";
+const MORE: &str = "SELECT a.ip, a.port, a.home_path, a.public_key, k.peer_key FROM ocs.all_agent a \
+     LEFT JOIN ocs.obpilot_agent k ON a.ip = k.ip AND a.port = k.port";
+/// Where no agent of ours has ever been.
+const MORE_WITHOUT_KEYS: &str = "SELECT ip, port, home_path, public_key, NULL FROM ocs.all_agent";
+
 /// All rows. A row that cannot be one of ours (no key, no zone) is left out: it belongs to an agent of OBShell, which is no
 /// peer of ours.
 pub(super) async fn read(endpoint: Endpoint, connection: &mut Conn, limit: Duration) -> Result<Members> {
-    let sql =
-        "SELECT ip, port, identity, version, os, architecture, zone, mysql_port, rpc_port FROM ocs.all_agent";
-    let more = "SELECT a.ip, a.port, a.home_path, a.public_key, k.peer_key FROM ocs.all_agent a \
-                LEFT JOIN ocs.obpilot_agent k ON a.ip = k.ip AND a.port = k.port";
+    let all = rows(endpoint, connection, limit, MORE).await?;
+    Ok(all.into_iter().filter(|member| !member.peer_key.is_empty()).collect())
+}
+
+/// All rows, those of OBShell's agents among them, which have no key. None where nobody has made the table.
+pub(super) async fn read_all(endpoint: Endpoint, connection: &mut Conn, limit: Duration) -> Result<Members> {
+    let is_missing = |error: &Error| number_of(error).is_some_and(|number| NOT_THERE.contains(&number));
+    let mut found = rows(endpoint, connection, limit, MORE).await;
+    if found.as_ref().is_err_and(is_missing) {
+        found = rows(endpoint, connection, limit, MORE_WITHOUT_KEYS).await;
+    }
+    match found {
+        Err(error) if is_missing(&error) => Ok(Members::default()),
+        found => Ok(found?.into_iter().collect()),
+    }
+}
+
+async fn rows(endpoint: Endpoint, connection: &mut Conn, limit: Duration, more: &str) -> Result<Vec<Member>> {
     let reading = async {
-        let rows: Vec<Columns> = connection.query(sql).await?;
+        let rows: Vec<Columns> = connection.query(ROWS).await?;
         let more: Vec<MoreColumns> = connection.query(more).await?;
         Ok::<_, mysql_async::Error>((rows, more))
     };
-    let (rows, more) = match tokio::time::timeout(limit, reading).await {
-        Ok(Ok(read)) => read,
-        Ok(Err(error)) => return Err(statement_error(endpoint, "reading ocs.all_agent", &error)),
-        Err(_) => return Err(super::connect::useless(endpoint, "reading ocs.all_agent: no answer in time")),
-    };
+    let (rows, more) = limited(endpoint, "reading ocs.all_agent", limit, reading).await?;
     let members = rows.into_iter().filter_map(|row| {
-        let (ip, port, identity, version, os, architecture, zone, sql_port, rpc_port) = row;
         let (_, _, home_path, public_key, peer_key) =
-            more.iter().find(|(other_ip, other_port, ..)| *other_ip == ip && *other_port == port)?.clone();
+            more.iter().find(|known| known.0 == row.0 && known.1 == row.1)?.clone();
         Some(Member {
-            agent: AgentAddr::new(ip.parse().ok()?, port),
-            zone: zone?.parse().ok()?,
-            identity: identity.parse().ok()?,
-            version: version.unwrap_or_default(),
-            os: os.unwrap_or_default(),
-            architecture: architecture.unwrap_or_default(),
             home_path: home_path.unwrap_or_default(),
-            sql_port: sql_port?,
-            rpc_port: rpc_port?,
             public_key: public_key.unwrap_or_default(),
-            peer_key: peer_key?,
+            peer_key: peer_key.unwrap_or_default(),
+            ..member_of(row)?
         })
     });
     Ok(members.collect())
+}
+
+/// Without what only other columns tell.
+fn member_of(row: Columns) -> Option<Member> {
+    let (ip, port, identity, version, os, architecture, zone, sql_port, rpc_port) = row;
+    Some(Member {
+        agent: AgentAddr::new(ip.parse().ok()?, port),
+        zone: zone?.parse().ok()?,
+        identity: identity.parse().ok()?,
+        version: version.unwrap_or_default(),
+        os: os.unwrap_or_default(),
+        architecture: architecture.unwrap_or_default(),
+        home_path: String::new(),
+        sql_port: sql_port?,
+        rpc_port: rpc_port?,
+        public_key: String::new(),
+        peer_key: String::new(),
+    })
 }

@@ -234,6 +234,11 @@ impl Session<'_> {
                     .await
                     .map(SqlAnswer::Members);
             }
+            SqlAct::ReadAgents => {
+                return members::read_all(endpoint, self.connection, self.look_limit())
+                    .await
+                    .map(SqlAnswer::Members);
+            }
             SqlAct::Figures => {
                 let figures = figures::read(endpoint, self.connection, self.look_limit()).await?;
                 return Ok(SqlAnswer::Figures(Box::new(figures)));

@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::{dag, journal, migrate, open, records};
 use crate::engine::event::Event;
 use crate::engine::snapshot::{Node, Snapshot, SubTask};
-use crate::engine::state::{DagState, Heading, Operator, SubTaskState};
+use crate::engine::state::{DagState, Heading, Operator};
 use crate::model::{DagId, Timestamp};
 
 /// What was looked at and what is wrong.
@@ -107,18 +107,7 @@ fn blank(
     if definition.nodes.len() != stored.nodes.len() {
         return Err("it was created with other nodes".to_owned());
     }
-    let sub_task = |stored: &SubTask| SubTask {
-        id: stored.id,
-        agent: stored.agent,
-        state: SubTaskState::Pending,
-        operator: Operator::Run,
-        execute_times: 0,
-        started_at: None,
-        ended_at: None,
-        output: None,
-        note: None,
-        failure: None,
-    };
+    let sub_task = |stored: &SubTask| SubTask::new(stored.id, stored.agent);
     let node = |stored: &Node| Node {
         id: stored.id,
         operator: Operator::Run,

@@ -13,13 +13,19 @@ use crate::engine::event::{At, Event};
 use crate::engine::port::RequestKey;
 use crate::engine::snapshot::{Node, Snapshot, SubTask};
 use crate::engine::state::{DagState, Heading, Operator, SubTaskState};
+use crate::engine::sub_tasks::SubTasks;
 use crate::engine::template::Definition;
 use crate::model::{DagId, EventId, NodeId, SubTaskId, Timestamp};
 
 /// An enum as the plain text of its name on the wire of the store.
 fn word(value: impl Serialize) -> Result<String, StoreError> {
-    let value = serde_json::to_value(value)?;
-    value.as_str().map(str::to_owned).ok_or_else(|| StoreError::Value(format!("{value} is no word")))
+    let mut text = serde_json::to_string(&value)?;
+    let is_word = text.len() > 2 && text.starts_with('"') && text.pop() == Some('"');
+    if !is_word {
+        return Err(StoreError::Value(format!("{text} is no word")));
+    }
+    text.remove(0);
+    Ok(text)
 }
 
 fn from_word<T: DeserializeOwned>(text: String) -> Result<T, StoreError> {
@@ -68,7 +74,7 @@ pub(super) fn insert(
             .prepare_cached("INSERT INTO node (dag_id, position, name, operator) VALUES (?1, ?2, ?3, ?4)")?;
         insert.execute(params![id.0, position as i64, def.name, word(Operator::Run)?])?;
         let node = NodeId(connection.last_insert_rowid());
-        let mut sub_tasks = Vec::with_capacity(def.targets.len());
+        let mut sub_tasks = SubTasks::default();
         for (position, agent) in def.targets.iter().enumerate() {
             let mut insert = connection.prepare_cached(
                 "INSERT INTO sub_task (node_id, dag_id, position, agent, state, operator, execute_times)
@@ -76,18 +82,7 @@ pub(super) fn insert(
             )?;
             let (state, operator) = (word(SubTaskState::Pending)?, word(Operator::Run)?);
             insert.execute(params![node.0, id.0, position as i64, agent.to_string(), state, operator])?;
-            sub_tasks.push(SubTask {
-                id: SubTaskId(connection.last_insert_rowid()),
-                agent: *agent,
-                state: SubTaskState::Pending,
-                operator: Operator::Run,
-                execute_times: 0,
-                started_at: None,
-                ended_at: None,
-                output: None,
-                note: None,
-                failure: None,
-            });
+            sub_tasks.push(SubTask::new(SubTaskId(connection.last_insert_rowid()), *agent));
         }
         nodes.push(Node { id: node, operator: Operator::Run, sub_tasks });
     }
@@ -107,22 +102,33 @@ pub(super) fn insert(
     })
 }
 
-/// Writes what the events have changed. Returns false when the stored revision is not the expected one.
+/// Its version, where nothing else of it changes.
+pub(super) fn touch(connection: &Connection, id: DagId, last_event: EventId) -> Result<(), StoreError> {
+    let mut touch = connection.prepare_cached("UPDATE dag SET last_event = ?2 WHERE id = ?1")?;
+    touch.execute([id.0, last_event.0])?;
+    Ok(())
+}
+
+/// The revision that is stored; nothing for an unknown DAG.
+pub(super) fn revision(connection: &Connection, id: DagId) -> Result<Option<i64>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT revision FROM dag WHERE id = ?1")?;
+    Ok(select.query_row([id.0], |row| row.get(0)).optional()?)
+}
+
+/// Writes what the events have changed.
 pub(super) fn update(
     connection: &Connection,
-    revision: i64,
     after: &Snapshot,
     events: &[Event],
     last_event: EventId,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
     let mut update = connection.prepare_cached(
-        "UPDATE dag SET revision = ?3, last_event = ?4, state = ?5, heading = ?6, operator = ?7, holds_lock = ?8,
-             signals = ?9, is_finished = ?10, started_at = ?11, ended_at = ?12
-         WHERE id = ?1 AND revision = ?2",
+        "UPDATE dag SET revision = ?2, last_event = ?3, state = ?4, heading = ?5, operator = ?6, holds_lock = ?7,
+             signals = ?8, is_finished = ?9, started_at = ?10, ended_at = ?11
+         WHERE id = ?1",
     )?;
-    let changed = update.execute(params![
+    update.execute(params![
         after.id.0,
-        revision,
         after.revision,
         last_event.0,
         word(after.state)?,
@@ -134,19 +140,46 @@ pub(super) fn update(
         after.started_at.map(to_nanos),
         after.ended_at.map(to_nanos),
     ])?;
-    if changed == 0 {
-        return Ok(false);
-    }
     let touched = touched(after, events);
-    let nodes: BTreeSet<usize> = touched.iter().map(|at| at.node).collect();
-    for node in nodes {
-        let mut update = connection.prepare_cached("UPDATE node SET operator = ?2 WHERE id = ?1")?;
-        update.execute(params![after.nodes[node].id.0, word(after.nodes[node].operator)?])?;
+    if events.iter().any(is_wish) {
+        let nodes: BTreeSet<usize> = touched.iter().map(|at| at.node).collect();
+        for node in nodes {
+            let mut update = connection.prepare_cached("UPDATE node SET operator = ?2 WHERE id = ?1")?;
+            update.execute(params![after.nodes[node].id.0, word(after.nodes[node].operator)?])?;
+        }
     }
     for at in touched {
         update_sub_task(connection, after.sub_task(at))?;
     }
-    Ok(true)
+    Ok(())
+}
+
+/// What somebody wished, or what became of it: only these change what was asked of a node.
+fn is_wish(event: &Event) -> bool {
+    match event {
+        Event::Skipped { .. }
+        | Event::CancelAsked
+        | Event::RetryAsked
+        | Event::RollbackAsked
+        | Event::Passed
+        | Event::NodePassed { .. }
+        | Event::SubTaskRetryAsked { .. }
+        | Event::SubTaskPassed { .. }
+        | Event::SubTaskCancelAsked { .. } => true,
+        Event::Created { .. }
+        | Event::Started
+        | Event::Claimed { .. }
+        | Event::Resumed { .. }
+        | Event::Noted { .. }
+        | Event::Succeeded { .. }
+        | Event::Failed { .. }
+        | Event::Waits { .. }
+        | Event::Stopped { .. }
+        | Event::Signalled { .. }
+        | Event::Ended { .. }
+        | Event::LockTaken
+        | Event::LockReleased { .. } => false,
+    }
 }
 
 /// Sub-tasks whose rows may have changed: those the events name, or all after an event about the whole DAG.
@@ -156,7 +189,9 @@ fn touched(after: &Snapshot, events: &[Event]) -> BTreeSet<At> {
         | Event::RetryAsked
         | Event::RollbackAsked
         | Event::Passed
-        | Event::NodePassed { .. } => true,
+        | Event::NodePassed { .. }
+        | Event::SubTaskRetryAsked { .. }
+        | Event::SubTaskPassed { .. } => true,
         Event::Created { .. }
         | Event::Started
         | Event::Claimed { .. }
@@ -167,6 +202,7 @@ fn touched(after: &Snapshot, events: &[Event]) -> BTreeSet<At> {
         | Event::Waits { .. }
         | Event::Stopped { .. }
         | Event::Skipped { .. }
+        | Event::SubTaskCancelAsked { .. }
         | Event::Signalled { .. }
         | Event::Ended { .. }
         | Event::LockTaken
@@ -270,7 +306,7 @@ fn load_nodes(connection: &Connection, dag: DagId) -> Result<Vec<Node>, StoreErr
     let mut nodes = Vec::new();
     for row in rows {
         let (id, operator) = row?;
-        nodes.push(Node { id: NodeId(id), operator: from_word(operator)?, sub_tasks: Vec::new() });
+        nodes.push(Node { id: NodeId(id), operator: from_word(operator)?, sub_tasks: SubTasks::default() });
     }
     let mut select = connection.prepare_cached(
         "SELECT node_id, id, agent, state, operator, execute_times, started_at, ended_at, output, note, failure

@@ -101,6 +101,16 @@ impl Store {
         });
     }
 
+    /// Forgets the blocks that would expire later than this. Queued before this returns.
+    pub fn forget_blocks_after(&self, moment: Timestamp) {
+        self.inner.writer.post(move |scope| {
+            let mut forget =
+                scope.connection.prepare_cached("DELETE FROM seen_block WHERE expires_at > ?1")?;
+            forget.execute([to_nanos(moment)])?;
+            Ok(())
+        });
+    }
+
     /// Blocks that are not expired, with their expiry in Unix seconds.
     ///
     /// # Errors

@@ -12,11 +12,12 @@ use super::records::{from_nanos, to_nanos};
 use super::writer::Scope;
 use super::{dag, records};
 use crate::engine::event::Event;
+use crate::engine::plan;
 use crate::engine::port::{
     Change, Created, Holder, Journal, JournalError, LogLine, NewDag, Record, RequestKey, Stamp,
 };
 use crate::engine::snapshot::Snapshot;
-use crate::model::{DagId, EventId};
+use crate::model::DagId;
 
 /// The maintenance lock of this host.
 pub(super) const AGENT_LOCK: &str = "agent";
@@ -39,7 +40,13 @@ impl Journal for Store {
     }
 
     fn append(&self, change: Change) -> BoxFuture<'_, Result<(), JournalError>> {
-        Box::pin(self.inner.writer.write(move |scope| append(scope, &change)))
+        // What can be done before is not done by the one writer.
+        let bodies = records::bodies(&change.events);
+        let change = Arc::new(change);
+        Box::pin(async move {
+            let bodies = bodies?;
+            self.inner.writer.write_clean(move |scope| append(scope, &change, &bodies)).await
+        })
     }
 
     fn log(&self, line: LogLine) {
@@ -53,8 +60,8 @@ impl Journal for Store {
         })
     }
 
-    fn live(&self) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>> {
-        Box::pin(async move { Ok(self.read(live).await?) })
+    fn live(&self, after: DagId, limit: usize) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>> {
+        Box::pin(async move { Ok(self.read(move |connection| live(connection, after, limit)).await?) })
     }
 
     fn feed(&self) -> broadcast::Receiver<Arc<Record>> {
@@ -63,11 +70,11 @@ impl Journal for Store {
 }
 
 fn create(scope: &mut Scope<'_>, new: NewDag) -> Result<Created, JournalError> {
-    let NewDag { definition, stamp, key } = new;
+    let NewDag { definition, stamp, key, begins } = new;
     if let Some(key) = &key
         && let Some(snapshot) = find_by_key(scope.connection, key)?
     {
-        return Ok(Created { snapshot, is_new: false });
+        return Ok(Created { snapshot, begun: None, is_new: false });
     }
     let is_locking = definition.lock.is_some();
     let snapshot = dag::insert(scope.connection, definition, stamp.at, &stamp.actor, key.as_ref())?;
@@ -76,11 +83,13 @@ fn create(scope: &mut Scope<'_>, new: NewDag) -> Result<Created, JournalError> {
     }
     let created = Event::Created { definition: Box::new((*snapshot.definition).clone()) };
     let last = records::insert_event(scope, &snapshot, &created, &stamp)?;
-    scope
-        .connection
-        .prepare_cached("UPDATE dag SET last_event = ?2 WHERE id = ?1")?
-        .execute([snapshot.id.0, last.0])?;
-    Ok(Created { snapshot, is_new: true })
+    if begins {
+        let first = Arc::new(plan::begin(&snapshot, stamp.at));
+        append(scope, &first, &records::bodies(&first.events)?)??;
+        return Ok(Created { snapshot, begun: Some(Arc::clone(&first.after)), is_new: true });
+    }
+    dag::touch(scope.connection, snapshot.id, last)?;
+    Ok(Created { snapshot, begun: None, is_new: true })
 }
 
 pub(super) fn find_by_key(
@@ -97,44 +106,44 @@ pub(super) fn find_by_key(
     Ok(dag::load(connection, DagId(id))?.map(|(snapshot, _)| snapshot))
 }
 
-fn append(scope: &mut Scope<'_>, change: &Change) -> Result<(), JournalError> {
-    let Change { revision, events, stamp, after } = change;
-    let mut last = EventId(0);
-    for event in events {
-        match event {
-            Event::LockTaken => take_lock(scope.connection, after, stamp)?,
-            Event::LockReleased { .. } => release_lock(scope.connection, after.id)?,
-            Event::Created { .. }
-            | Event::Started
-            | Event::Claimed { .. }
-            | Event::Resumed { .. }
-            | Event::Noted { .. }
-            | Event::Succeeded { .. }
-            | Event::Failed { .. }
-            | Event::Waits { .. }
-            | Event::Stopped { .. }
-            | Event::Skipped { .. }
-            | Event::CancelAsked
-            | Event::RetryAsked
-            | Event::RollbackAsked
-            | Event::Passed
-            | Event::NodePassed { .. }
-            | Event::Signalled { .. }
-            | Event::Ended { .. } => {}
+/// Refuses before anything is written.
+fn append(
+    scope: &mut Scope<'_>,
+    change: &Arc<Change>,
+    bodies: &[String],
+) -> Result<Result<(), JournalError>, StoreError> {
+    let Change { revision, events, stamp, after } = &**change;
+    if dag::revision(scope.connection, after.id)? != Some(*revision) {
+        return Ok(Err(JournalError::Stale));
+    }
+    let takes_lock = events.contains(&Event::LockTaken);
+    if takes_lock && let Some(holder) = holder(scope.connection)? {
+        return Ok(Err(JournalError::LockHeld(holder)));
+    }
+    let last = records::insert_change(scope, change, bodies)?;
+    // Of both, the last one counts.
+    let is_lock = |event: &&Event| matches!(event, Event::LockTaken | Event::LockReleased { .. });
+    for event in events.iter().filter(is_lock) {
+        if *event == Event::LockTaken {
+            insert_lock(scope.connection, after, stamp)?;
+        } else {
+            release_lock(scope.connection, after.id)?;
         }
-        last = records::insert_event(scope, after, event, stamp)?;
     }
-    if dag::update(scope.connection, *revision, after, events, last)? {
-        Ok(())
-    } else {
-        Err(JournalError::Stale)
-    }
+    dag::update(scope.connection, after, events, last)?;
+    // This is newer than any line of it.
+    scope.touched.remove(&after.id);
+    Ok(Ok(()))
 }
 
 fn take_lock(connection: &Connection, dag: &Snapshot, stamp: &Stamp) -> Result<(), JournalError> {
     if let Some(holder) = holder(connection)? {
         return Err(JournalError::LockHeld(holder));
     }
+    Ok(insert_lock(connection, dag, stamp)?)
+}
+
+fn insert_lock(connection: &Connection, dag: &Snapshot, stamp: &Stamp) -> Result<(), StoreError> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO lock (name, dag_id, dag_name, main_dag, since) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
@@ -150,7 +159,7 @@ fn take_lock(connection: &Connection, dag: &Snapshot, stamp: &Stamp) -> Result<(
 }
 
 /// Releasing what one does not hold is a no-op (W2).
-fn release_lock(connection: &Connection, dag: DagId) -> Result<(), JournalError> {
+fn release_lock(connection: &Connection, dag: DagId) -> Result<(), StoreError> {
     let mut delete = connection.prepare_cached("DELETE FROM lock WHERE name = ?1 AND dag_id = ?2")?;
     delete.execute(params![AGENT_LOCK, dag.0])?;
     Ok(())
@@ -171,12 +180,15 @@ pub(super) fn holder(connection: &Connection) -> Result<Option<Holder>, StoreErr
 }
 
 /// DAGs that somebody must take up: not at rest, or at rest under a lease.
-fn live(connection: &Connection) -> Result<Vec<Snapshot>, StoreError> {
-    let mut select = connection.prepare_cached("SELECT id FROM dag WHERE is_finished = 0 ORDER BY id")?;
-    let ids = select.query_map([], |row| row.get::<_, i64>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+fn live(connection: &Connection, after: DagId, limit: usize) -> Result<Vec<Snapshot>, StoreError> {
+    let mut select =
+        connection.prepare_cached("SELECT id FROM dag WHERE is_finished = 0 AND id > ?1 ORDER BY id")?;
+    let mut ids = select.query([after.0])?;
     let mut live = Vec::new();
-    for id in ids {
-        let Some((snapshot, _)) = dag::load(connection, DagId(id))? else { continue };
+    while live.len() < limit
+        && let Some(row) = ids.next()?
+    {
+        let Some((snapshot, _)) = dag::load(connection, DagId(row.get(0)?))? else { continue };
         let has_lease = snapshot.definition.lock.is_some_and(|lock| lock.lease_secs.is_some());
         if !snapshot.state.is_at_rest() || has_lease {
             live.push(snapshot);

@@ -9,10 +9,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::broadcast;
 
 use super::error::StoreError;
+use super::memo::Memo;
 use super::migrate;
-use super::writer::{self, Writer};
+use super::writer::{self, Writer, Written};
 use crate::clock::Clock;
-use crate::engine::port::Record;
+use crate::engine::port::{Detail, Holder, Record};
+use crate::telemetry::Meter;
 
 /// `obpi`: tells our files from others of SQLite.
 pub(super) const APPLICATION_ID: i64 = 0x6f62_7069;
@@ -25,6 +27,9 @@ const FEED_DEPTH: usize = 4_096;
 
 /// Readers kept open between requests.
 const READERS_KEPT: usize = 4;
+
+/// Pages that a reader keeps in memory: those of a task with a thousand lines.
+const READER_CACHE_KIB: i64 = 512;
 
 /// The open store. Cheap to clone; the last clone's `close` ends the writer.
 #[derive(Clone, Debug)]
@@ -39,6 +44,9 @@ pub(super) struct Inner {
     pub(super) writer: Writer,
     pub(super) feed: broadcast::Sender<Arc<Record>>,
     readers: Mutex<Vec<Connection>>,
+    /// For the pollers: who holds the lock, and what is unfinished where that is little.
+    pub(super) holder: Memo<Option<Holder>>,
+    pub(super) unfinished: Memo<Vec<Detail>>,
 }
 
 impl Store {
@@ -54,11 +62,17 @@ impl Store {
         let (feed, _) = broadcast::channel(FEED_DEPTH);
         let writer = writer::start(connection, feed.clone(), Arc::clone(&clock))
             .map_err(|e| StoreError::Open { path: path.clone(), why: e.to_string() })?;
-        Ok(Self { inner: Arc::new(Inner { path, clock, writer, feed, readers: Mutex::default() }) })
+        let (readers, holder, unfinished) = (Mutex::default(), Memo::default(), Memo::default());
+        Ok(Self { inner: Arc::new(Inner { path, clock, writer, feed, readers, holder, unfinished }) })
     }
 
     pub fn path(&self) -> &Utf8Path {
         &self.inner.path
+    }
+
+    /// How long its groups of writes take until they are durable.
+    pub fn commit_times(&self) -> &Meter {
+        &self.inner.writer.times
     }
 
     /// Returns once a write has gone through: the writer lives and the file takes it.
@@ -67,6 +81,11 @@ impl Store {
     /// Why not.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.inner.writer.write(|_| Ok(())).await
+    }
+
+    /// What was committed since it was opened.
+    pub fn written(&self) -> Written {
+        self.inner.writer.written()
     }
 
     /// Returns when the writer has ended, whyever: nothing can be recorded any more.
@@ -147,6 +166,8 @@ fn configure(connection: &Connection, is_writer: bool) -> rusqlite::Result<()> {
         connection.pragma_update(None, "journal_size_limit", 32 << 20)?;
     } else {
         connection.pragma_update(None, "query_only", true)?;
+        // There are several, and the kernel has the pages too.
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     }
     Ok(())
 }

@@ -13,9 +13,14 @@ use super::open::Store;
 use super::records::{self, from_nanos};
 use super::{dag, writer::Scope};
 use crate::engine::Snapshot;
-use crate::engine::port::{Archive, DagFilter, Detail, Holder, Level, LogRow, Record, RequestKey, Stamp};
+use crate::engine::port::{
+    Archive, DagFilter, Detail, Holder, Level, LogRow, Look, Record, RequestKey, Stamp,
+};
 use crate::error::Result;
 use crate::model::{DagId, EventId, NodeId, SubTaskId};
+
+/// Unfinished DAGs that are kept for the next question: more are no agent that waits.
+const KEPT_MAX: usize = 16;
 
 impl Store {
     async fn owner(&self, sql: &'static str, id: i64) -> Result<Option<DagId>> {
@@ -34,21 +39,36 @@ impl Archive for Store {
     }
 
     fn dags(&self, filter: DagFilter, with_logs: bool) -> BoxFuture<'_, Result<Vec<Detail>>> {
+        let is_kept = filter == DagFilter::Unfinished && !with_logs;
+        let commits = self.inner.writer.commits();
+        if let Some(kept) = is_kept.then(|| self.inner.unfinished.get(commits)).flatten() {
+            return Box::pin(async move { Ok(kept) });
+        }
         let details = self.read(move |connection| {
             let sql = match filter {
-                DagFilter::All => "SELECT id FROM dag ORDER BY id",
-                DagFilter::Unfinished => "SELECT id FROM dag WHERE is_finished = 0 ORDER BY id",
+                DagFilter::All => "SELECT id FROM dag ORDER BY id".to_owned(),
+                DagFilter::Unfinished => "SELECT id FROM dag WHERE is_finished = 0 ORDER BY id".to_owned(),
                 DagFilter::LastMaintenance => {
-                    "SELECT id FROM dag WHERE is_maintenance = 1 ORDER BY id DESC LIMIT 1"
+                    "SELECT id FROM dag WHERE is_maintenance = 1 ORDER BY id DESC LIMIT 1".to_owned()
                 }
+                DagFilter::LastOf(flows) => format!(
+                    "SELECT id FROM dag WHERE flow IN ('{}') AND is_maintenance = 1 ORDER BY id DESC LIMIT 1",
+                    flows.join("', '")
+                ),
             };
-            let mut select = connection.prepare_cached(sql)?;
+            let mut select = connection.prepare_cached(&sql)?;
             let ids =
                 select.query_map([], |row| row.get::<_, i64>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
             let details = ids.into_iter().map(|id| detail(connection, DagId(id), with_logs));
             Ok(details.collect::<std::result::Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         });
-        Box::pin(async move { Ok(details.await?) })
+        Box::pin(async move {
+            let details: Vec<Detail> = details.await?;
+            if is_kept && details.len() <= KEPT_MAX {
+                self.inner.unfinished.put(commits, details.clone());
+            }
+            Ok(details)
+        })
     }
 
     fn dag_of_node(&self, node: NodeId) -> BoxFuture<'_, Result<Option<DagId>>> {
@@ -75,12 +95,29 @@ impl Archive for Store {
         Box::pin(async move { Ok(records.await?) })
     }
 
+    fn look(&self, id: DagId, after: EventId, limit: u32) -> BoxFuture<'_, Result<Option<Look>>> {
+        let look = self.read(move |connection| {
+            let Some((snapshot, _)) = dag::load(connection, id)? else { return Ok(None) };
+            let records = records::after(connection, Some(id), after, limit)?;
+            Ok(Some(Look { records, snapshot }))
+        });
+        Box::pin(async move { Ok(look.await?) })
+    }
+
     fn newest(&self) -> BoxFuture<'_, Result<EventId>> {
         Box::pin(async move { Ok(self.read(records::newest).await?) })
     }
 
     fn holder(&self) -> BoxFuture<'_, Result<Option<Holder>>> {
-        Box::pin(async move { Ok(self.read(journal::holder).await?) })
+        Box::pin(async move {
+            let commits = self.inner.writer.commits();
+            if let Some(kept) = self.inner.holder.get(commits) {
+                return Ok(kept);
+            }
+            let holder = self.read(journal::holder).await?;
+            self.inner.holder.put(commits, holder.clone());
+            Ok(holder)
+        })
     }
 
     fn coordinated_by<'a>(&'a self, main_dag: &'a str) -> BoxFuture<'a, Result<Option<DagId>>> {

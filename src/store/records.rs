@@ -1,12 +1,15 @@
 //! The event table: appending and reading.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Row, params};
 use serde_json::{Value, json};
 
 use super::error::StoreError;
 use super::writer::Scope;
 use crate::engine::event::Event;
-use crate::engine::port::{LogLine, Record, Stamp};
+use crate::engine::port::{Change, LogLine, Record, Stamp};
+use crate::engine::run::ENGINE;
 use crate::engine::snapshot::Snapshot;
 use crate::model::{DagId, EventId, NodeId, SubTaskId, Timestamp};
 
@@ -18,67 +21,139 @@ pub(super) fn from_nanos(nanos: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// Appends a transition and returns its number.
+/// Something that a group has appended; a record is made of it when somebody listens.
+#[derive(Debug)]
+pub(super) enum Told {
+    Free(Box<Record>),
+    Event { id: EventId, change: Arc<Change>, index: usize },
+    Line { id: EventId, at: Timestamp, line: Arc<Line> },
+}
+
+/// A line of a task's record, with its body as it is stored.
+#[derive(Debug)]
+pub(super) struct Line {
+    of: LogLine,
+    body: String,
+}
+
+impl Line {
+    pub(super) fn new(of: LogLine) -> Self {
+        let body = line_body(&of).to_string();
+        Self { of, body }
+    }
+}
+
+fn line_body(line: &LogLine) -> Value {
+    let mut body = json!({ "level": line.level, "text": line.text });
+    if !line.fields.is_null() {
+        body["fields"] = line.fields.clone();
+    }
+    body
+}
+
+impl Told {
+    pub(super) fn into_record(self) -> Record {
+        match self {
+            Self::Free(record) => *record,
+            Self::Event { id, change, index } => {
+                let event = &change.events[index];
+                let body = serde_json::to_value(event).unwrap_or_default();
+                event_record(id, &change.after, event, &change.stamp, body)
+            }
+            Self::Line { id, at, line } => Record {
+                id,
+                at,
+                kind: "log".to_owned(),
+                dag: Some(line.of.dag),
+                dag_name: Some(line.of.dag_name.to_string()),
+                node: Some(line.of.node),
+                node_name: Some(line.of.node_name.to_string()),
+                sub_task: Some(line.of.sub_task),
+                attempt: Some(line.of.attempt),
+                actor: ENGINE.to_owned(),
+                body: line_body(&line.of),
+            },
+        }
+    }
+}
+
+fn event_record(id: EventId, dag: &Snapshot, event: &Event, stamp: &Stamp, body: Value) -> Record {
+    let place = event.at();
+    let sub_task = place.map(|at| dag.sub_task(at));
+    Record {
+        id,
+        at: stamp.at,
+        kind: event.kind().to_owned(),
+        dag: Some(dag.id),
+        dag_name: Some(dag.definition.name.clone()),
+        node: place.map(|at| dag.nodes[at.node].id),
+        node_name: place.map(|at| dag.definition_of(at.node).name.clone()),
+        sub_task: sub_task.map(|sub| sub.id),
+        attempt: event.attempt().or(sub_task.map(|sub| sub.execute_times)),
+        actor: stamp.actor.clone(),
+        body,
+    }
+}
+
+const INSERT: &str = "INSERT INTO event (at, kind, dag_id, node_id, sub_task_id, attempt, actor, body)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+/// Bodies of events as they are stored.
+pub(super) fn bodies(events: &[Event]) -> Result<Vec<String>, StoreError> {
+    Ok(events.iter().map(serde_json::to_string).collect::<Result<_, _>>()?)
+}
+
+/// Appends one transition and returns its number.
 pub(super) fn insert_event(
     scope: &mut Scope<'_>,
     dag: &Snapshot,
     event: &Event,
     stamp: &Stamp,
 ) -> Result<EventId, StoreError> {
-    let place = event.at();
-    let node = place.map(|at| &dag.nodes[at.node]);
-    let sub_task = place.map(|at| dag.sub_task(at));
-    let attempt = event.attempt().or(sub_task.map(|sub| sub.execute_times));
-    let record = Record {
-        id: EventId(0),
-        at: stamp.at,
-        kind: event.kind().to_owned(),
-        dag: Some(dag.id),
-        dag_name: Some(dag.definition.name.clone()),
-        node: node.map(|node| node.id),
-        node_name: place.map(|at| dag.definition_of(at.node).name.clone()),
-        sub_task: sub_task.map(|sub| sub.id),
-        attempt,
-        actor: stamp.actor.clone(),
-        body: serde_json::to_value(event)?,
-    };
-    insert(scope, record)
+    insert(scope, event_record(EventId(0), dag, event, stamp, serde_json::to_value(event)?))
 }
 
-/// Appends a line of a task's record and moves the DAG's version.
-pub(super) fn insert_log(scope: &mut Scope<'_>, line: &LogLine, now: Timestamp) -> Result<(), StoreError> {
-    let mut body = json!({ "level": line.level, "text": line.text });
-    if !line.fields.is_null() {
-        body["fields"] = line.fields.clone();
+/// Appends the transitions of a change and returns the number of the last one.
+pub(super) fn insert_change(
+    scope: &mut Scope<'_>,
+    change: &Arc<Change>,
+    bodies: &[String],
+) -> Result<EventId, StoreError> {
+    let mut statement = scope.connection.prepare_cached(INSERT)?;
+    let (dag, at, mut id) = (&change.after, to_nanos(change.stamp.at), EventId(0));
+    for (index, (event, body)) in change.events.iter().zip(bodies).enumerate() {
+        let place = event.at();
+        let sub_task = place.map(|at| dag.sub_task(at));
+        statement.execute(params![
+            at,
+            event.kind(),
+            dag.id.0,
+            place.map(|at| dag.nodes[at.node].id.0),
+            sub_task.map(|sub| sub.id.0),
+            event.attempt().or(sub_task.map(|sub| sub.execute_times)),
+            change.stamp.actor,
+            body,
+        ])?;
+        id = EventId(scope.connection.last_insert_rowid());
+        scope.told.push(Told::Event { id, change: Arc::clone(change), index });
     }
-    let node: Option<i64> = scope
-        .connection
-        .prepare_cached("SELECT node_id FROM sub_task WHERE id = ?1")?
-        .query_row([line.sub_task.0], |row| row.get(0))
-        .map_or_else(
-            |e| if e == rusqlite::Error::QueryReturnedNoRows { Ok(None) } else { Err(e) },
-            |n| Ok(Some(n)),
-        )?;
-    if node.is_none() {
-        // The DAG was pruned; nobody can read the line any more.
-        return Ok(());
+    Ok(id)
+}
+
+/// Appends a line of a task's record; the DAG's version moves with the end of the group. A line of a DAG that was pruned is
+/// dropped: nobody can read it any more.
+pub(super) fn insert_log(scope: &mut Scope<'_>, line: &Arc<Line>, now: Timestamp) -> Result<(), StoreError> {
+    let mut statement = scope.connection.prepare_cached(
+        "INSERT INTO event (at, kind, dag_id, node_id, sub_task_id, attempt, actor, body)
+         SELECT ?1, 'log', dag_id, node_id, id, ?2, ?3, ?4 FROM sub_task WHERE id = ?5",
+    )?;
+    let of = &line.of;
+    let inserted = statement.execute(params![to_nanos(now), of.attempt, ENGINE, line.body, of.sub_task.0])?;
+    if inserted > 0 {
+        let id = EventId(scope.connection.last_insert_rowid());
+        scope.touched.insert(of.dag, id);
+        scope.told.push(Told::Line { id, at: now, line: Arc::clone(line) });
     }
-    let record = Record {
-        id: EventId(0),
-        at: now,
-        kind: "log".to_owned(),
-        dag: Some(line.dag),
-        dag_name: Some(line.dag_name.to_string()),
-        node: node.map(NodeId),
-        node_name: Some(line.node_name.to_string()),
-        sub_task: Some(line.sub_task),
-        attempt: Some(line.attempt),
-        actor: crate::engine::run::ENGINE.to_owned(),
-        body,
-    };
-    let id = insert(scope, record)?;
-    let mut touch = scope.connection.prepare_cached("UPDATE dag SET last_event = ?2 WHERE id = ?1")?;
-    touch.execute([line.dag.0, id.0])?;
     Ok(())
 }
 
@@ -107,10 +182,7 @@ pub(super) fn insert_free(
 }
 
 fn insert(scope: &mut Scope<'_>, mut record: Record) -> Result<EventId, StoreError> {
-    let mut statement = scope.connection.prepare_cached(
-        "INSERT INTO event (at, kind, dag_id, node_id, sub_task_id, attempt, actor, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
+    let mut statement = scope.connection.prepare_cached(INSERT)?;
     statement.execute(params![
         to_nanos(record.at),
         record.kind,
@@ -123,7 +195,7 @@ fn insert(scope: &mut Scope<'_>, mut record: Record) -> Result<EventId, StoreErr
     ])?;
     record.id = EventId(scope.connection.last_insert_rowid());
     let id = record.id;
-    scope.records.push(record);
+    scope.told.push(Told::Free(Box::new(record)));
     Ok(id)
 }
 

@@ -18,7 +18,7 @@ use crate::engine::port::{
     Archive, Change, DagFilter, Journal, JournalError, Level, LogLine, NewDag, Record, RequestKey, Stamp,
 };
 use crate::engine::template::{Caps, Definition, Interruption, Lock, NodeDef};
-use crate::engine::{DagState, Operator, Snapshot, operate, plan};
+use crate::engine::{DagState, Operator, Single, Snapshot, Steer, operate, plan, single, steer};
 use crate::model::{AgentAddr, DagId, EventId, Timestamp};
 
 struct Rig {
@@ -50,6 +50,9 @@ fn definition(nodes: usize, lock: Option<Lock>) -> Definition {
         upstreams: at.checked_sub(1).into_iter().collect(),
         targets: vec![AgentAddr::new([127, 0, 0, 1].into(), 2886)],
         is_parallel: false,
+        at_most: None,
+        is_safe_point: false,
+        goes_on_by_lease: false,
         is_always: false,
         releases_lock_on_failure: false,
         caps: Caps::of("CTXPB"),
@@ -74,7 +77,8 @@ impl Rig {
     }
 
     async fn create(&self, nodes: usize, lock: Option<Lock>) -> Result<Snapshot, JournalError> {
-        let new = NewDag { definition: definition(nodes, lock), stamp: self.stamp(), key: None };
+        let new =
+            NewDag { definition: definition(nodes, lock), stamp: self.stamp(), key: None, begins: false };
         self.store.create(new).await.map(|created| created.snapshot)
     }
 
@@ -92,7 +96,8 @@ impl Rig {
         }
         let revision = dag.revision;
         after.revision += 1;
-        self.store.append(Change { revision, events, stamp, after: Arc::new(after.clone()) }).await?;
+        let change = Change { revision, events: events.into(), stamp, after: Arc::new(after.clone()) };
+        self.store.append(change).await?;
         *dag = after;
         Ok(())
     }
@@ -111,6 +116,7 @@ impl Rig {
 
     fn line(&self, dag: &Snapshot, text: &str) -> LogLine {
         LogLine {
+            node: dag.nodes[0].id,
             dag: dag.id,
             sub_task: dag.nodes[0].sub_tasks[0].id,
             attempt: 1,
@@ -149,7 +155,46 @@ async fn a_dag_survives_reopening_with_everything() {
 
     let again = open(&rig.dir, &rig.clock).unwrap();
     assert_eq!(again.load(dag.id).await.unwrap().unwrap(), dag);
-    assert_eq!(again.live().await.unwrap(), [dag]);
+    assert_eq!(again.live(DagId(0), 100).await.unwrap(), [dag]);
+    rig.assert_sound();
+}
+
+/// What is asked of a DAG and of its sub-tasks one by one is stored as it was, rows and log alike.
+#[tokio::test]
+async fn what_a_dag_is_steered_by_survives_reopening() {
+    let rig = rig();
+    let mut definition = definition(2, LOCKED);
+    definition.nodes[0].targets.push(AgentAddr::new([127, 0, 0, 2].into(), 2886));
+    definition.nodes[0].at_most = Some(1);
+    definition.nodes[1].is_safe_point = true;
+    definition.nodes[1].goes_on_by_lease = true;
+    let new = NewDag { definition, stamp: rig.stamp(), key: None, begins: false };
+    let mut dag = rig.store.create(new).await.unwrap().snapshot;
+    rig.take(&mut dag, vec![]).await.unwrap();
+    let place = |sub| At { node: 0, sub };
+    let events = single(&dag, Single::Cancel, place(0)).unwrap();
+    rig.take(&mut dag, events).await.unwrap();
+    rig.take(&mut dag, vec![Event::Stopped { at: place(0), attempt: 1 }]).await.unwrap();
+    let events = single(&dag, Single::Retry, place(0)).unwrap();
+    rig.take(&mut dag, events).await.unwrap();
+    let event = failed(&dag);
+    rig.take(&mut dag, vec![event]).await.unwrap();
+    let events = single(&dag, Single::Pass, place(0)).unwrap();
+    rig.take(&mut dag, events).await.unwrap();
+    let events = steer(&dag, Steer::Pause).unwrap();
+    rig.take(&mut dag, events).await.unwrap();
+    let event = Event::Succeeded { at: place(1), attempt: 1, output: Output::default() };
+    rig.take(&mut dag, vec![event]).await.unwrap();
+    assert_eq!((dag.state, dag.paused_before()), (DagState::Waiting, Some(1)));
+    rig.assert_sound();
+    let stored = rig.store.load(dag.id).await.unwrap().unwrap();
+    assert_eq!(stored, dag);
+    let events = steer(&dag, Steer::Abort).unwrap();
+    rig.take(&mut dag, events).await.unwrap();
+    assert_eq!((dag.state, dag.operator), (DagState::Failed, Operator::Cancel));
+    rig.store.close().await;
+    let again = open(&rig.dir, &rig.clock).unwrap();
+    assert_eq!(again.load(dag.id).await.unwrap().unwrap(), dag);
     rig.assert_sound();
 }
 
@@ -216,12 +261,28 @@ async fn w4_a_stale_change_is_refused_and_leaves_nothing() {
     rig.assert_sound();
 }
 
+/// What follows from a creation is in the store with it: one commit, and the rows are the sum of the events.
+#[tokio::test]
+async fn a_dag_begins_with_the_commit_that_makes_it() {
+    let rig = rig();
+    let before = rig.store.written();
+    let new = NewDag { definition: definition(2, LOCKED), stamp: rig.stamp(), key: None, begins: true };
+    let created = rig.store.create(new).await.unwrap();
+    assert_eq!(rig.store.written().groups, before.groups + 1);
+    assert_eq!(created.snapshot.state, DagState::Ready, "it is told as it was created");
+    let begun = created.begun.unwrap();
+    assert_eq!(begun.state, DagState::Running);
+    let stored = rig.store.load(created.snapshot.id).await.unwrap().unwrap();
+    assert_eq!(stored, *begun);
+    assert_eq!(check(rig.store.path()).unwrap().problems, [""; 0]);
+}
+
 #[tokio::test]
 async fn w41_the_same_request_key_finds_the_same_dag() {
     let rig = rig();
     let submit = |fingerprint: &str| {
         let key = Some(RequestKey { key: "k1".into(), fingerprint: fingerprint.into() });
-        rig.store.create(NewDag { definition: definition(1, LOCKED), stamp: rig.stamp(), key })
+        rig.store.create(NewDag { definition: definition(1, LOCKED), stamp: rig.stamp(), key, begins: false })
     };
     let first = submit("a").await.unwrap();
     let second = submit("a").await.unwrap();
@@ -403,6 +464,22 @@ async fn seen_blocks_are_forgotten_when_they_expire() {
     assert_eq!(count, 0);
 }
 
+/// What lasts goes with its key; what ends by itself stays.
+#[tokio::test]
+async fn lasting_blocks_are_forgotten_with_their_key() {
+    let rig = rig();
+    let now = rig.clock.now();
+    let day = Duration::from_secs(86_400);
+    rig.store.remember_blocks(vec![[1; 32]], Timestamp::MAX, now);
+    rig.store.remember_blocks(vec![[2; 32]], now + day, now);
+    rig.create(1, None).await.unwrap();
+    let seen = rig.store.seen_blocks(now).await.unwrap();
+    assert!(seen.iter().any(|(hash, ts)| *hash == [1; 32] && *ts > now.as_second() + 86_400), "{seen:?}");
+    rig.store.forget_blocks_after(now + day);
+    rig.create(1, None).await.unwrap();
+    assert_eq!(rig.store.seen_blocks(now).await.unwrap(), [([2; 32], now.as_second() + 86_400)]);
+}
+
 #[tokio::test]
 async fn a_backup_taken_while_writing_is_whole_and_old_ones_go() {
     let rig = rig();
@@ -559,6 +636,40 @@ async fn unfinished_and_last_maintenance_are_told_apart() {
     assert_eq!(ids(DagFilter::Unfinished).await, []);
     assert_eq!(ids(DagFilter::LastMaintenance).await, [locked.id], "even if it ended long ago");
     assert_eq!(ids(DagFilter::All).await, [plain.id, locked.id]);
+    let flow = plain.definition.flow.clone();
+    let flows: &'static [&'static str] = vec!["no flow", &*flow.leak()].leak();
+    assert_eq!(ids(DagFilter::LastOf(flows)).await, [locked.id]);
+    assert_eq!(ids(DagFilter::LastOf(&["no flow"])).await, []);
+}
+
+/// Pollers ask for both all the time, and are answered from memory until the next commit.
+#[tokio::test]
+async fn what_is_kept_of_the_lock_and_the_unfinished_is_never_older_than_what_was_committed() {
+    let rig = rig();
+    let seen = async || {
+        let mut both = Vec::new();
+        for _ in 0..2 {
+            let unfinished = rig.store.dags(DagFilter::Unfinished, false).await.unwrap();
+            let states: Vec<_> = unfinished.iter().map(|d| (d.snapshot.id, d.snapshot.state)).collect();
+            both.push((rig.store.holder().await.unwrap().map(|holder| holder.dag), states));
+        }
+        assert_eq!(both[0], both[1], "asked twice");
+        both.remove(0)
+    };
+    for _ in 0..3 {
+        assert_eq!(seen().await, (None, vec![]));
+        let mut dag = rig.create(1, LOCKED).await.unwrap();
+        assert_eq!(seen().await, (Some(dag.id), vec![(dag.id, DagState::Ready)]));
+        rig.take(&mut dag, vec![]).await.unwrap();
+        assert_eq!(seen().await, (Some(dag.id), vec![(dag.id, DagState::Running)]));
+        rig.run_to_the_end(&mut dag).await;
+    }
+    // More than are kept.
+    for number in 1..40 {
+        rig.create(1, None).await.unwrap();
+        let unfinished = rig.store.dags(DagFilter::Unfinished, false).await.unwrap();
+        assert_eq!(unfinished.len(), number);
+    }
 }
 
 /// A reader sees one moment: the last line of a record and the state that came with it, never one without the other.

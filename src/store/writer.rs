@@ -4,18 +4,21 @@
 //! back its own part and nothing of its neighbours'. When the commit itself fails, all writes of the group fail and
 //! nothing of them is stored; log lines, which have no caller to tell, are kept and tried with the next group.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::dag;
 use super::error::StoreError;
-use super::records;
-use crate::clock::Clock;
+use super::records::{self, Line, Told};
+use crate::clock::{Clock, Stopwatch};
 use crate::crash::{self, Point};
 use crate::engine::port::{LogLine, Record};
-use crate::model::Timestamp;
+use crate::model::{DagId, EventId, Timestamp};
+use crate::telemetry::Meter;
 
 /// Writes in one transaction at most: bounds the time until the first of them is answered.
 const GROUP_MAX: usize = 512;
@@ -26,10 +29,15 @@ const WAITING_MAX: usize = 10_000;
 /// Lines kept over failing commits; beyond that the oldest give way (and the loss is logged).
 const KEPT_LINES_MAX: usize = 10_000;
 
+/// Groups with a savepoint around every write, after one that has failed.
+const CAREFUL_FOR: u32 = 1_000;
+
 /// What a write sees: the connection inside the group's transaction, and where to put what must be published.
 pub(super) struct Scope<'a> {
     pub(super) connection: &'a Connection,
-    pub(super) records: Vec<Record>,
+    pub(super) told: Vec<Told>,
+    /// DAGs of which lines were appended, with the number of the last one.
+    pub(super) touched: BTreeMap<DagId, EventId>,
 }
 
 /// Tells the caller, once it is known whether the group was committed.
@@ -38,19 +46,43 @@ type Write = Box<dyn FnOnce(&mut Scope<'_>) -> Done + Send>;
 
 struct Done {
     is_kept: bool,
+    /// Of a clean write: it failed half way.
+    failure: Option<StoreError>,
     notify: Notify,
 }
 
 enum Op {
     Write(Write),
-    Log(LogLine),
+    /// One that has written nothing when it refuses.
+    Clean(Write),
+    Log(Arc<Line>),
     Close(oneshot::Sender<()>),
+}
+
+/// What the writer has committed since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Transactions: one sync of the disk each.
+    pub groups: u64,
+    /// Writes and log lines in them.
+    pub writes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Transactions that were tried, whatever became of them.
+    commits: AtomicU64,
+    groups: AtomicU64,
+    writes: AtomicU64,
 }
 
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: mpsc::UnboundedSender<Op>,
     waiting: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+    /// From the first write of a group until it is durable.
+    pub(super) times: Meter,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
@@ -67,9 +99,19 @@ pub(super) fn start(
 ) -> std::io::Result<Writer> {
     let (queue, ops) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    let state = Thread { connection, feed, clock, waiting: Arc::clone(&waiting), kept: Vec::new() };
+    let (counts, times) = (Arc::<Counts>::default(), Meter::default());
+    let state = Thread {
+        connection,
+        feed,
+        clock,
+        waiting: Arc::clone(&waiting),
+        counts: Arc::clone(&counts),
+        times: times.clone(),
+        kept: Vec::new(),
+        careful: 0,
+    };
     let thread = crate::tasks::thread("store-writer", move || state.run(ops))?;
-    Ok(Writer { queue, waiting, thread: Mutex::new(Some(thread)) })
+    Ok(Writer { queue, waiting, counts, times, thread: Mutex::new(Some(thread)) })
 }
 
 impl Writer {
@@ -89,22 +131,36 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let write: Write = Box::new(move |scope| {
             let result = work(scope);
-            let is_kept = result.is_ok();
-            let notify: Notify = Box::new(move |committed| {
-                let result = result.and_then(|value| match committed {
-                    Ok(()) => Ok(value),
-                    Err(error) => Err(error.clone().into()),
-                });
-                // A caller that has gone does not unmake the commit.
-                drop(reply.send(result));
-            });
-            Done { is_kept, notify }
+            Done { is_kept: result.is_ok(), failure: None, notify: notify(result, reply) }
         });
         self.send(Op::Write(write)).map_err(E::from)?;
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(StoreError::Unanswered.into()),
+        answered(answer).await
+    }
+
+    /// The same for work that refuses before it writes (its inner result), which spares it a savepoint. Its outer `Err` fails
+    /// the group.
+    pub(super) async fn write_clean<T, E>(
+        &self,
+        work: impl FnOnce(&mut Scope<'_>) -> Result<Result<T, E>, StoreError> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        if waiting > WAITING_MAX {
+            return Err(StoreError::Busy(waiting).into());
         }
+        let (reply, answer) = oneshot::channel();
+        let write: Write = Box::new(move |scope| {
+            let (result, failure) = match work(scope) {
+                Ok(result) => (result, None),
+                Err(error) => (Err(error.clone().into()), Some(error)),
+            };
+            Done { is_kept: result.is_ok(), failure, notify: notify(result, reply) }
+        });
+        self.send(Op::Clean(write)).map_err(E::from)?;
+        answered(answer).await
     }
 
     /// Queues work that nobody waits for; it is committed no later than any write queued after it, or not at all.
@@ -114,7 +170,7 @@ impl Writer {
             if let Err(error) = &result {
                 tracing::warn!(cause = %error, "a write that nobody waits for failed");
             }
-            Done { is_kept: result.is_ok(), notify: Box::new(|_| ()) }
+            Done { is_kept: result.is_ok(), failure: None, notify: Box::new(|_| ()) }
         });
         if self.send(Op::Write(write)).is_err() {
             tracing::debug!("a write came after the store was closed");
@@ -123,9 +179,19 @@ impl Writer {
 
     /// Queues a line; it is committed no later than any write queued after it.
     pub(super) fn log(&self, line: LogLine) {
-        if self.send(Op::Log(line)).is_err() {
+        if self.send(Op::Log(Arc::new(Line::new(line)))).is_err() {
             tracing::debug!("a log line came after the store was closed");
         }
+    }
+
+    /// How many transactions there were so far: what was read after as many is still so.
+    pub(super) fn commits(&self) -> u64 {
+        self.counts.commits.load(Ordering::Acquire)
+    }
+
+    pub(super) fn written(&self) -> Written {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Written { groups: read(&self.counts.groups), writes: read(&self.counts.writes) }
     }
 
     pub(super) async fn ended(&self) {
@@ -150,13 +216,41 @@ impl Writer {
     }
 }
 
+/// Tells a caller its own result, or why the group was not committed.
+fn notify<T, E>(result: Result<T, E>, reply: oneshot::Sender<Result<T, E>>) -> Notify
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
+    Box::new(move |committed| {
+        let result = result.and_then(|value| match committed {
+            Ok(()) => Ok(value),
+            Err(error) => Err(error.clone().into()),
+        });
+        // A caller that has gone does not unmake the commit.
+        drop(reply.send(result));
+    })
+}
+
+async fn answered<T, E: From<StoreError>>(answer: oneshot::Receiver<Result<T, E>>) -> Result<T, E> {
+    match answer.await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::Unanswered.into()),
+    }
+}
+
 struct Thread {
     connection: Connection,
     feed: broadcast::Sender<Arc<Record>>,
     clock: Arc<dyn Clock>,
     waiting: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+    times: Meter,
     /// Log lines of groups whose commit failed.
-    kept: Vec<LogLine>,
+    kept: Vec<Arc<Line>>,
+    /// So many groups more with a savepoint around every write: a group has failed, and if one of its writes was the reason, the
+    /// others are not to fail with it for ever.
+    careful: u32,
 }
 
 impl Thread {
@@ -180,30 +274,50 @@ impl Thread {
 
     /// One transaction; then publishes and answers.
     fn commit(&mut self, group: Vec<Op>) -> Option<oneshot::Sender<()>> {
-        let mut batch = Batch { lines: std::mem::take(&mut self.kept), notifies: Vec::new(), closing: None };
+        let mut batch = Batch {
+            lines: std::mem::take(&mut self.kept),
+            notifies: Vec::new(),
+            closing: None,
+            is_careful: self.careful > 0,
+        };
+        self.careful = self.careful.saturating_sub(1);
+        let writes = group.len() as u64;
+        let begun = Stopwatch::start();
         let result = batch.store(&mut self.connection, group, self.clock.now());
-        match &result {
-            Ok(records) => self.publish(records),
+        self.times.took(begun.elapsed());
+        // Before anybody is told. A commit that failed may have changed the file all the same.
+        self.counts.commits.fetch_add(1, Ordering::Release);
+        let failure = match result {
+            Ok(told) => {
+                self.counts.groups.fetch_add(1, Ordering::Relaxed);
+                self.counts.writes.fetch_add(writes, Ordering::Relaxed);
+                self.publish(told);
+                None
+            }
             Err(error) => {
                 tracing::error!(cause = %error, "a group of writes could not be committed");
+                self.careful = CAREFUL_FOR;
                 self.keep(batch.lines);
+                Some(error)
             }
-        }
-        let outcome = result.as_ref().map(|_| ());
+        };
         for notify in batch.notifies {
-            notify(outcome);
+            notify(failure.as_ref().map_or(Ok(()), Err));
         }
         batch.closing
     }
 
-    fn publish(&self, records: &[Record]) {
-        for record in records {
-            // Without a subscriber there is nobody to tell.
-            drop(self.feed.send(Arc::new(record.clone())));
+    fn publish(&self, told: Vec<Told>) {
+        // Whoever listens from now on reads in the store what was committed before.
+        if self.feed.receiver_count() == 0 {
+            return;
+        }
+        for told in told {
+            drop(self.feed.send(Arc::new(told.into_record())));
         }
     }
 
-    fn keep(&mut self, mut lines: Vec<LogLine>) {
+    fn keep(&mut self, mut lines: Vec<Arc<Line>>) {
         if let Some(excess) = lines.len().checked_sub(KEPT_LINES_MAX).filter(|n| *n > 0) {
             tracing::error!(
                 lost = excess,
@@ -226,9 +340,10 @@ impl Thread {
 
 /// What one group leaves behind, committed or not.
 struct Batch {
-    lines: Vec<LogLine>,
+    lines: Vec<Arc<Line>>,
     notifies: Vec<Notify>,
     closing: Option<oneshot::Sender<()>>,
+    is_careful: bool,
 }
 
 impl Batch {
@@ -237,7 +352,7 @@ impl Batch {
         connection: &mut Connection,
         group: Vec<Op>,
         now: Timestamp,
-    ) -> Result<Vec<Record>, StoreError> {
+    ) -> Result<Vec<Told>, StoreError> {
         let mut group = group.into_iter();
         let result = self.store_all(connection, &mut group, now);
         // After a failure the rest is not tried: its callers learn by the dropped reply, its lines are kept.
@@ -245,7 +360,7 @@ impl Batch {
             match op {
                 Op::Log(line) => self.lines.push(line),
                 Op::Close(reply) => self.closing = Some(reply),
-                Op::Write(_) => {}
+                Op::Write(_) | Op::Clean(_) => {}
             }
         }
         result
@@ -256,9 +371,9 @@ impl Batch {
         connection: &mut Connection,
         group: &mut impl Iterator<Item = Op>,
         now: Timestamp,
-    ) -> Result<Vec<Record>, StoreError> {
+    ) -> Result<Vec<Told>, StoreError> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut scope = Scope { connection: &transaction, records: Vec::new() };
+        let mut scope = Scope { connection: &transaction, told: Vec::new(), touched: BTreeMap::new() };
         for line in &self.lines {
             records::insert_log(&mut scope, line, now)?;
         }
@@ -273,13 +388,27 @@ impl Batch {
                     let notify = apart(&mut scope, write)?;
                     self.notifies.push(notify);
                 }
+                Op::Clean(write) if self.is_careful => {
+                    let notify = apart(&mut scope, write)?;
+                    self.notifies.push(notify);
+                }
+                Op::Clean(write) => {
+                    let done = write(&mut scope);
+                    self.notifies.push(done.notify);
+                    if let Some(failure) = done.failure {
+                        return Err(failure);
+                    }
+                }
                 Op::Close(reply) => self.closing = Some(reply),
             }
         }
-        let records = std::mem::take(&mut scope.records);
+        for (dag, last) in std::mem::take(&mut scope.touched) {
+            dag::touch(scope.connection, dag, last)?;
+        }
+        let told = std::mem::take(&mut scope.told);
         transaction.commit()?;
         crash::point(Point::AfterCommit);
-        Ok(records)
+        Ok(told)
     }
 }
 
@@ -287,7 +416,7 @@ impl Batch {
 /// rolls the whole transaction back when the disk is full).
 fn apart(scope: &mut Scope<'_>, write: Write) -> Result<Notify, StoreError> {
     scope.connection.prepare_cached("SAVEPOINT one")?.execute([])?;
-    let published = scope.records.len();
+    let published = scope.told.len();
     let done = write(scope);
     match settle(scope, done.is_kept, published) {
         Ok(()) => Ok(done.notify),
@@ -301,7 +430,7 @@ fn apart(scope: &mut Scope<'_>, write: Write) -> Result<Notify, StoreError> {
 fn settle(scope: &mut Scope<'_>, is_kept: bool, published: usize) -> Result<(), StoreError> {
     if !is_kept {
         scope.connection.prepare_cached("ROLLBACK TO one")?.execute([])?;
-        scope.records.truncate(published);
+        scope.told.truncate(published);
     }
     scope.connection.prepare_cached("RELEASE one")?.execute([])?;
     Ok(())

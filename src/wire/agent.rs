@@ -89,7 +89,7 @@ pub struct Info {
     pub is_obproxy_agent: bool,
     /// An agent password is set.
     pub security: bool,
-    /// Exactly `["v2"]`: the Python SDK fails on values it does not know.
+    /// `["v2"]`, or `["v2", "v1"]` where v1 is switched on: the Python SDK fails on values it does not know.
     #[serde(rename = "supportedAuth")]
     pub supported_auth: Vec<String>,
     pub product: String,

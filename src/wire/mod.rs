@@ -8,6 +8,7 @@
 //!
 //! Not here: statuses and headers (`api`), meaning.
 
+mod accounts;
 mod agent;
 mod audit;
 mod body;
@@ -17,14 +18,20 @@ mod host;
 mod info;
 mod keys;
 mod ob;
+mod order;
 mod parameters;
 mod peer;
 mod scale;
+mod take_over;
 mod task;
+pub mod v2;
 
 #[cfg(test)]
 mod tests;
 
+pub use accounts::{
+    AccountBody, AccountList, AccountView, AccountsChanged, KeyPairBody, KeyPairMade, KeyPairView,
+};
 pub use agent::{
     AgentBody, AgentInfo, AgentInstance, AuthSchemes, CredentialView, GitInfo, Info, JoinBody, LastExitView,
     LockHolder, LogoutBody, Obpilot, PasswordBody, SchemeV3, Secret, ServerView, Status, StatusAgent,
@@ -41,17 +48,19 @@ pub use info::{
     BlockedView, ClusterInfo, LockView, NotReached, ObClusterInfo, ObInfo, RootServerInfo, SafeToStop,
     ServerInfo, ServerMore, TopologyInfo, TopologyServer, WaitView, ZoneInfo,
 };
-pub use keys::{KeyView, Keys, RotateBody};
+pub use keys::{CertificateView, IssueBody, IssuedCertificate, KeyView, Keys, RotateBody, RotateCaBody};
 pub use ob::{
     ClusterConfigBody, ForcePass, InitBody, ObserverConfigBody, Plan, PlanServer, PlanStream, RootPwdBody,
     ScopeBody, StartBody, StopBody, TaskOrPlan, ZoneStopBody,
 };
+pub use order::RestartBody;
 pub use parameters::{
     CharsetInfo, ClusterParameter, CollationInfo, InstanceInfo, ServerValue, SetParameter, SetParametersBody,
     Statistics, StorageKeyBody, TenantValue, UpgradeBody,
 };
 pub use peer::{AdmitBody, InviteBody, PeerMark};
 pub use scale::{DeleteZoneBody, ScaleInBody, ScaleOutBody};
+pub use take_over::TakeOverBody;
 pub use task::{
     DagDetail, FailureView, LogLine, NodeDetail, OperatorBody, SubTaskDetail, TaskEvent, TaskView, created,
     created_with, dag_detail, event_view, log_line, node_detail, operator_body, sub_task_detail,

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::agent::AgentInfo;
 use crate::engine::port::{Detail, Level, LogRow, Record};
-use crate::engine::{DagState, Node, NodeState, Operator, Snapshot, SubTask, SubTaskState, allowed};
+use crate::engine::{DagState, Node, NodeState, Operator, Snapshot, SubTask, SubTaskState, Wish, wishes};
 use crate::error::{Code, Error, Result};
 use crate::model::{AgentAddr, GenericId, Timestamp, on_wire};
 
@@ -40,7 +40,10 @@ pub struct DagDetail {
     pub nodes: Option<Vec<NodeDetail>>,
     /// Ours: what v1 has no word for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub obpilot: Option<TaskView>,
+    pub obpilot: Option<Box<TaskView>>,
+    /// Ours: the number of a main task in the v2 API, when it is known.
+    #[serde(rename = "taskInstanceId", default, skip_serializing_if = "Option::is_none")]
+    pub task_instance_id: Option<i64>,
     /// Ours, in the answer that has just created the task: what its caller should know, such as ids in `forcePassDag` that
     /// hold nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -62,6 +65,12 @@ pub struct TaskView {
     /// The task that this one is an agent's part of.
     #[serde(rename = "partOf", default, skip_serializing_if = "Option::is_none")]
     pub part_of: Option<String>,
+    /// `PAUSE` or `ABORT`: asked for, and not taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
+    /// Name of the node that a paused task stands before; its state is `waiting`, and RESUME lets it go on.
+    #[serde(rename = "pausedBefore", default, skip_serializing_if = "Option::is_none")]
+    pub paused_before: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -121,7 +130,7 @@ pub struct LogLine {
 /// The body of an operator on a DAG or node. An `id` that is not the path's is refused (H16).
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 pub struct OperatorBody {
-    /// `RETRY`, `ROLLBACK`, `CANCEL` or `PASS`, in any case.
+    /// `RETRY`, `ROLLBACK`, `CANCEL` or `PASS`, in any case; for a task also `PAUSE`, `RESUME` or `ABORT` (ours).
     #[serde(default)]
     #[schema(required = true)]
     pub operator: String,
@@ -157,20 +166,22 @@ pub struct TaskEvent {
     pub body: Value,
 }
 
+const OPERATORS: &str = "RETRY, ROLLBACK, CANCEL, PASS, PAUSE, RESUME or ABORT";
+
 /// # Errors
 /// `Common.BindJsonFailed` when there is none, `Task.Dag.Operator.NotSupport` (or the given code) for an unknown one.
-pub fn operator_body(body: &OperatorBody, path_id: &str, unknown: Code) -> Result<Operator> {
+pub fn operator_body(body: &OperatorBody, path_id: &str, unknown: Code) -> Result<Wish> {
     if body.id.as_deref().is_some_and(|id| id != path_id) {
         let text = format!("the body names another task than the path ({path_id}); leave id out of the body");
         return Err(Error::new(Code::IllegalArgument, text));
     }
     if body.operator.is_empty() {
-        let text = "operator is missing; use RETRY, ROLLBACK, CANCEL or PASS";
+        let text = format!("operator is missing; use {OPERATORS}");
         return Err(Error::new(Code::BindJsonFailed, text));
     }
-    let operator = Operator::parse(&body.operator).filter(|op| *op != Operator::Run);
-    operator.ok_or_else(|| {
-        let text = format!("'{}' is not an operator; use RETRY, ROLLBACK, CANCEL or PASS", body.operator);
+    let wish = Wish::parse(&body.operator).filter(|wish| *wish != Wish::Operate(Operator::Run));
+    wish.ok_or_else(|| {
+        let text = format!("'{}' is not an operator; use {OPERATORS}", body.operator);
         Error::new(unknown, text)
     })
 }
@@ -210,7 +221,7 @@ pub fn dag_detail(own: AgentAddr, detail: &Detail, with_details: bool) -> DagDet
     let snapshot = &detail.snapshot;
     let nodes = (0..snapshot.nodes.len()).map(|index| node(own, detail, index, false));
     DagDetail {
-        obpilot: Some(task_view(detail)),
+        obpilot: Some(Box::new(task_view(detail))),
         additional_data: with_details.then(|| dag_additional(snapshot)).flatten(),
         nodes: with_details.then(|| nodes.collect()),
         ..created(own, snapshot)
@@ -240,6 +251,7 @@ pub fn created_with(own: AgentAddr, snapshot: &Snapshot, notes: Vec<String>) -> 
         additional_data: None,
         nodes: None,
         obpilot: None,
+        task_instance_id: None,
         notes,
     }
 }
@@ -250,10 +262,12 @@ fn task_view(detail: &Detail) -> TaskView {
     TaskView {
         state: state.unwrap_or_default(),
         version: detail.version.0,
-        operators: allowed(snapshot).into_iter().map(|op| op.text().to_owned()).collect(),
+        operators: wishes(snapshot).into_iter().map(|wish| wish.text().to_owned()).collect(),
         holds_lock: snapshot.holds_lock,
         finished: snapshot.is_finished(),
         part_of: snapshot.definition.main_dag.clone(),
+        asked: snapshot.steer().filter(|_| !snapshot.state.is_final()).map(|asked| asked.text().to_owned()),
+        paused_before: snapshot.paused_before().map(|node| snapshot.definition_of(node).name.clone()),
     }
 }
 

@@ -8,7 +8,9 @@ use super::*;
 use crate::engine::event::{Event, Failure, Output};
 use crate::engine::port::{Detail, Level, LogRow};
 use crate::engine::template::{Caps, Definition, Interruption, Lock, NodeDef};
-use crate::engine::{DagState, Heading, Node, Operator, Snapshot, SubTask, SubTaskState, plan};
+use crate::engine::{
+    DagState, Heading, Node, Operator, Snapshot, Steer, SubTask, SubTaskState, Wish, plan, steer,
+};
 use crate::error::Code;
 use crate::model::{AgentAddr, DagId, EventId, NodeId, Scope, SubTaskId, Timestamp};
 
@@ -114,8 +116,9 @@ fn scopes_have_the_codes_of_the_reference() {
 fn h16_an_operator_body_cannot_name_another_task() {
     let body = |text: &str| parse::<OperatorBody>(text.as_bytes(), OperatorBody::MEMBERS).unwrap();
     let read = |text: &str| operator_body(&body(text), "1105", Code::DagOperatorUnknown);
-    assert_eq!(read(r#"{"operator":"retry"}"#).unwrap(), Operator::Retry);
-    assert_eq!(read(r#"{"operator":"PASS","id":"1105"}"#).unwrap(), Operator::Pass);
+    assert_eq!(read(r#"{"operator":"retry"}"#).unwrap(), Wish::Operate(Operator::Retry));
+    assert_eq!(read(r#"{"operator":"PASS","id":"1105"}"#).unwrap(), Wish::Operate(Operator::Pass));
+    assert_eq!(read(r#"{"operator":"pause"}"#).unwrap(), Wish::Steer(Steer::Pause));
     assert_eq!(read(r#"{"operator":"PASS","id":"1106"}"#).unwrap_err().code, Code::IllegalArgument);
     assert_eq!(read("{}").unwrap_err().code, Code::BindJsonFailed);
     assert_eq!(read(r#"{"operator":"RUN"}"#).unwrap_err().code, Code::DagOperatorUnknown);
@@ -128,6 +131,9 @@ fn detail() -> Detail {
         upstreams: vec![],
         targets: (1..=targets).map(|n| AgentAddr::new([10, 0, 0, n].into(), 2886)).collect(),
         is_parallel: targets > 1,
+        at_most: None,
+        is_safe_point: false,
+        goes_on_by_lease: false,
         is_always: false,
         releases_lock_on_failure: false,
         caps: Caps::of("T"),
@@ -166,8 +172,8 @@ fn detail() -> Detail {
         holds_lock: true,
         signals: vec![],
         nodes: vec![
-            Node { id: NodeId(21), operator: Operator::Run, sub_tasks: vec![sub(40, 1), sub(41, 2)] },
-            Node { id: NodeId(22), operator: Operator::Run, sub_tasks: vec![sub(42, 1)] },
+            Node { id: NodeId(21), operator: Operator::Run, sub_tasks: vec![sub(40, 1), sub(41, 2)].into() },
+            Node { id: NodeId(22), operator: Operator::Run, sub_tasks: vec![sub(42, 1)].into() },
         ],
         created_at: at,
         started_at: None,
@@ -297,6 +303,32 @@ fn waiting_is_shown_as_failed_and_told_apart_by_our_own_member() {
     let sub = &dag.nodes.unwrap()[0].sub_tasks.clone().unwrap()[0];
     assert_eq!(sub.state, "FAILED");
     assert!(!sub.task_logs.clone().unwrap().is_empty(), "a FAILED sub-task has a line");
+}
+
+#[test]
+fn a_paused_task_is_failed_for_v1_and_tells_where_it_stands() {
+    let mut detail = detail();
+    let mut definition = (*detail.snapshot.definition).clone();
+    definition.nodes[1].is_safe_point = true;
+    detail.snapshot.definition = Arc::new(definition);
+    take(&mut detail, vec![]);
+    let running = dag_detail(own(), &detail, false).obpilot.unwrap();
+    assert_eq!((running.operators, running.asked), (vec!["PAUSE".to_owned(), "ABORT".to_owned()], None));
+    let events = steer(&detail.snapshot, Steer::Pause).unwrap();
+    take(&mut detail, events);
+    let asked = dag_detail(own(), &detail, false).obpilot.unwrap();
+    assert_eq!((asked.asked.as_deref(), asked.paused_before), (Some("PAUSE"), None));
+    assert_eq!(asked.operators, ["RESUME", "ABORT"]);
+    let done = |sub| Event::Succeeded { at: at(0, sub), attempt: 1, output: Output::default() };
+    take(&mut detail, vec![done(0), done(1)]);
+    let dag = dag_detail(own(), &detail, true);
+    assert_eq!((dag.state.as_str(), dag.stage, dag.operator.as_str()), ("FAILED", 2, "RUN"));
+    assert_eq!(dag.nodes.unwrap()[1].state, "PENDING");
+    let ours = serde_json::to_value(dag.obpilot).unwrap();
+    assert_eq!(ours["state"], "waiting");
+    assert_eq!((&ours["asked"], &ours["pausedBefore"]), (&json!("PAUSE"), &json!("Wait")));
+    let operators = json!(["RETRY", "RESUME", "ABORT"]);
+    assert_eq!(ours["operators"], operators);
 }
 
 #[test]

@@ -171,12 +171,7 @@ async fn w13_a_session_does_not_outlive_a_password_that_was_changed_elsewhere() 
 
 /// As somebody else would: in the database, past the agent.
 pub(crate) async fn alter_root(cluster: &Cluster, password: &str) {
-    let options = mysql_async::OptsBuilder::default()
-        .ip_or_hostname("127.0.0.1")
-        .tcp_port(cluster.homes[0].mysql_port)
-        .user(Some("root@sys"))
-        .pass(Some(PASSWORD));
-    let mut connection = mysql_async::Conn::new(options).await.unwrap();
+    let mut connection = cluster.homes[0].sql(PASSWORD).await;
     let statement = format!("ALTER USER root IDENTIFIED BY '{password}'");
     mysql_async::prelude::Queryable::query_drop(&mut connection, statement).await.unwrap();
     drop(connection.disconnect().await);

@@ -84,6 +84,24 @@ async fn a_rolling_restart_keeps_a_majority_at_every_step() {
     cluster.assert_free().await;
 }
 
+/// C33: its own server is down, so another one is asked; a server in the own zone is stopped and started all the same.
+#[tokio::test]
+async fn c33_other_servers_are_asked_while_the_own_one_is_down() {
+    let cluster = formed().await;
+    cluster.homes[0].kill_database();
+    let beside = server(&cluster.address(3));
+    let plan = cluster.door(0).post("/api/v1/ob/stop?plan=true", terminate(beside.clone())).await.data();
+    assert_eq!(plan["obstacles"], json!([]), "{plan:#}");
+    cluster.done(0, "/api/v1/ob/stop", terminate(beside.clone())).await;
+    assert_eq!(cluster.running(), [false, true, true, false, true]);
+    cluster.done(0, "/api/v1/ob/start", beside).await;
+    assert_eq!(cluster.running(), [false, true, true, true, true]);
+    // What would take a majority is known there as well.
+    let refused = cluster.door(0).post("/api/v1/ob/stop", terminate(zone("zone2"))).await;
+    assert_eq!(refused.code(), "OB.Cluster.Tenant.Replica.Invalid", "{}", refused.text);
+    assert_eq!(cluster.running(), [false, true, true, true, true]);
+}
+
 /// The fifth agent shows and operates what others coordinate: a task of the first is read, and cancelled, through it.
 #[tokio::test]
 async fn the_fifth_agent_passes_on_what_belongs_to_the_first() {

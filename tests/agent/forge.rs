@@ -4,7 +4,9 @@ use aws_lc_rs::rsa::{Pkcs1PublicEncryptingKey, PublicEncryptingKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use obpilot::model::Password;
-use obpilot::secure::{BodyKey, PublicKey, seal_request};
+use obpilot::secure::{
+    BodyKey, Claims, Exchange, PublicKey, V3_CONTENT_TYPE, V3PublicKey, fresh_request_id, seal_request,
+};
 use rsa::pkcs1::DecodeRsaPublicKey as _;
 use rsa::pkcs8::EncodePublicKey as _;
 use serde_json::{Value, json};
@@ -22,6 +24,7 @@ pub(crate) fn now() -> i64 {
 pub(crate) struct Forge {
     key: Pkcs1PublicEncryptingKey,
     wire: String,
+    v3: V3PublicKey,
     pub(crate) door: Door,
 }
 
@@ -29,14 +32,21 @@ impl Forge {
     pub(crate) async fn of(address: &str) -> Self {
         let door = Door::open(address);
         let secret = door.get("/api/v1/secret").await.data();
-        Self::with_key(door, secret["public_key"].as_str().unwrap())
+        let v3 = secret["authSchemes"]["v3"]["publicKey"].as_str().unwrap();
+        Self::with_keys(door, secret["public_key"].as_str().unwrap(), v3)
     }
 
-    pub(crate) fn with_key(door: Door, wire: &str) -> Self {
+    /// With the keys of schemes v2 and v3, as they go on the wire.
+    pub(crate) fn with_keys(door: Door, wire: &str, v3: &str) -> Self {
         let der = STANDARD.decode(wire).unwrap();
         let spki = rsa::RsaPublicKey::from_pkcs1_der(&der).unwrap().to_public_key_der().unwrap();
         let key = PublicEncryptingKey::from_der(spki.as_bytes()).unwrap();
-        Self { key: Pkcs1PublicEncryptingKey::new(key).unwrap(), wire: wire.to_owned(), door }
+        Self {
+            key: Pkcs1PublicEncryptingKey::new(key).unwrap(),
+            wire: wire.to_owned(),
+            v3: V3PublicKey::from_wire(v3).unwrap(),
+            door,
+        }
     }
 
     /// The blocks of a text, each as full as it can be.
@@ -61,19 +71,47 @@ impl Forge {
         headers: &[(&str, String)],
         body: Option<&str>,
     ) -> Answer {
+        self.send_under(method, target, headers, body, None).await.0
+    }
+
+    /// The same under scheme v3, whose exchange opens the answer; and whether it was sealed.
+    pub(crate) async fn send_under(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, String)],
+        body: Option<&str>,
+        exchange: Option<&Exchange>,
+    ) -> (Answer, bool) {
         let mut request = self.door.request(method, target, body);
         for (name, value) in headers {
             request = request.header(*name, value);
         }
         let response = request.send().await.unwrap_or_else(|e| panic!("{method} {target}: {e:?}"));
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let is_sealed = headers.get("content-type").is_some_and(|kind| kind == V3_CONTENT_TYPE);
         // A stream goes on: that it began is enough.
-        let text = if status < 400 && target.ends_with("/events") {
-            "{}".to_owned()
-        } else {
-            response.text().await.unwrap()
+        if status < 400 && target.ends_with("/events") {
+            return (Answer { status, headers, text: "{}".to_owned() }, is_sealed);
+        }
+        let came = response.bytes().await.unwrap().to_vec();
+        let Some(exchange) = exchange.filter(|_| is_sealed) else {
+            return (Answer { status, headers, text: String::from_utf8(came).unwrap() }, is_sealed);
         };
-        Answer { status, headers, text }
+        let whole = exchange.open_whole(came).unwrap().expect("the answer is whole");
+        let mut answer = Answer { status, headers, text: String::from_utf8(whole).unwrap() };
+        answer.status =
+            answer.json()["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap();
+        (answer, true)
+    }
+
+    /// A request under scheme v3 for one target, and what opens its answer. A body is to follow whatever it is.
+    pub(crate) fn seal_v3(&self, about: (&str, &str), expires: i64, claims: Claims) -> (String, Exchange) {
+        let (method, target) = about;
+        let body = (method != "GET").then_some(&b"x"[..]);
+        let id = fresh_request_id().unwrap();
+        let sealed = self.v3.seal(method, target, expires, &id, claims, body).unwrap();
+        (sealed.header_value, sealed.exchange)
     }
 
     /// An honest request with nothing in its body, by a password or a session.

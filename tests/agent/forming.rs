@@ -1,7 +1,7 @@
 //! Forming a cluster: join, tokens of trust, remove, configuration with scopes, init over all hosts; the defects of
 //! `lifecycle.md` §13 as what they are not here.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::rig::{Cluster, Door, PASSWORD, told, zone};
 
@@ -205,6 +205,55 @@ async fn a_follower_lets_in_whom_its_master_lets_in() {
     assert_eq!((refused.status, refused.code().as_str()), (401, "Common.Unauthorized"));
     let right = Door::sealed(&cluster.address(1), PASSWORD).await;
     assert_eq!(right.get("/api/v1/ob/info").await.data()["agent_info"].as_array().unwrap().len(), 2);
+}
+
+/// An SDK waits for a join at the master, from the moment at which it was answered.
+#[tokio::test]
+async fn a_join_is_known_to_the_master_when_it_is_answered() {
+    let cluster = Cluster::new(3);
+    cluster.join(0, 0, "zone1").await;
+    let master = &cluster.homes[0];
+    for host in [1, 2] {
+        let body = json!({ "agentInfo": { "ip": master.ip, "port": master.port }, "zoneName": zone(host) });
+        let made = cluster.door(host).post("/api/v1/agent/join", body).await.data();
+        let target = format!("/api/v1/task/dag/{}", made["id"].as_str().unwrap());
+        assert_eq!(cluster.door(0).get(&target).await.data()["name"], "Join to master");
+    }
+}
+
+/// Every agent tells what all of them have been about, and the newest task that changed who is in the cluster.
+#[tokio::test]
+async fn tasks_of_all_agents_are_told_by_each() {
+    let cluster = Cluster::new(4);
+    cluster.form_first(3).await;
+    let none = cluster.door(1).get("/api/v1/task/dag/maintain/ob").await;
+    assert_eq!((none.status, none.code().as_str()), (404, "Task.NotFound"));
+    let agent = json!({ "ip": cluster.homes[3].ip, "port": cluster.homes[3].port });
+    let out = json!({ "agentInfo": agent, "zone": "zone1", "obConfigs": cluster.ports(3) });
+    let added = cluster.done(2, "/api/v1/ob/scale_out", out).await;
+    cluster.set(0, &json!({ "faults": { "freeze_never": true } }));
+    let stop = json!({ "scope": { "type": "GLOBAL" }, "terminate": true });
+    let stopping = cluster.door(0).post("/api/v1/ob/stop", stop).await.data();
+    let id = stopping["id"].as_str().unwrap();
+    cluster.door(0).until(id, |dag| dag.to_string().contains("checkpoint")).await;
+    for host in 0..4 {
+        let door = cluster.door(host);
+        let names = async |target: &str| {
+            let list = door.get(target).await.data()["contents"].clone();
+            let mut names: Vec<_> = list.as_array().unwrap().iter().map(|dag| dag["name"].clone()).collect();
+            names.sort_by_key(Value::to_string);
+            names
+        };
+        assert_eq!(names("/api/v1/task/dag/maintain/agents").await, ["Stop observer"; 4], "host {host}");
+        let unfinished = names("/api/v1/task/dag/unfinish").await;
+        assert_eq!(
+            unfinished,
+            ["Stop OB", "Stop observer", "Stop observer", "Stop observer", "Stop observer"]
+        );
+        assert_eq!(door.get("/api/v1/task/dag/maintain/ob").await.data()["id"], added["id"], "host {host}");
+    }
+    let cancel = json!({ "operator": "CANCEL" });
+    cluster.door(3).post(&format!("/api/v1/task/dag/{id}"), cancel).await.data();
 }
 
 /// W23: what any host would fail on is found before anything is made on any, all of it in one error.

@@ -1,4 +1,4 @@
-//! A database that the kernel kills for want of memory.
+//! A database that the kernel kills for want of memory; and what the agent takes of it itself.
 
 use std::path::PathBuf;
 
@@ -60,4 +60,23 @@ async fn a_start_that_was_killed_for_memory_says_so() {
     door.until_status(|status| status["underMaintenance"] == json!(false)).await;
     // A group goes when nobody is in it.
     agent.terminate();
+}
+
+/// Every arena of the allocator keeps what it was ever asked for at a time: a dozen threads would keep it a dozen times.
+#[tokio::test]
+async fn all_threads_of_an_agent_share_two_arenas() {
+    let home = Home::new();
+    let agent = home.start();
+    let ask = |_| async { agent.door.get("/api/v1/task/dags/agent?show_details=true").await.data() };
+    futures_util::future::join_all((0..64).map(ask)).await;
+    // What is not the first thread's is mapped as 64 MiB at a multiple of that, of which the beginning may be used.
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", agent.pid())).unwrap();
+    let begins_arena = |line: &&str| {
+        let mut words = line.split_whitespace();
+        let begin = words.next().and_then(|range| u64::from_str_radix(range.split('-').next()?, 16).ok());
+        let is_anonymous = words.clone().count() == 4;
+        words.next() == Some("rw-p") && is_anonymous && begin.is_some_and(|begin| begin % (64 << 20) == 0)
+    };
+    let arenas = maps.lines().filter(begins_arena).count();
+    assert!(arenas <= 1, "{arenas} arenas beside that of the first thread:\n{maps}");
 }

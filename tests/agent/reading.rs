@@ -33,14 +33,7 @@ fn set_statements(cluster: &Cluster) -> Vec<String> {
 
 /// SQL to a host's server, as a client of the database sends it.
 async fn sql(cluster: &Cluster, host: usize, statement: &str) {
-    let home = &cluster.homes[host];
-    let options = mysql_async::OptsBuilder::default()
-        .ip_or_hostname(home.ip.clone())
-        .tcp_port(home.mysql_port)
-        .user(Some("root@sys"))
-        .pass(Some(PASSWORD))
-        .prefer_socket(false);
-    let mut connection = mysql_async::Conn::new(options).await.unwrap();
+    let mut connection = cluster.homes[host].sql(PASSWORD).await;
     connection.query_drop(statement).await.unwrap();
     connection.disconnect().await.unwrap();
 }
@@ -470,16 +463,6 @@ async fn an_agent_alone_says_that_it_has_no_cluster() {
     let statistics = agent.door.get("/api/v1/obcluster/statistics").await.data();
     assert_eq!((&statistics["clusterId"], &statistics["instances"]), (&json!(""), &json!([])));
     assert_eq!(statistics["hosts"].as_array().unwrap().len(), 1);
-}
-
-/// OBShell's own client lists and sets.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_sdk_lists_and_sets_parameters() {
-    let cluster = formed().await;
-    let (home, agent) = (&cluster.homes[0], cluster.agent(0));
-    tokio::task::block_in_place(|| {
-        crate::sdk::drive_with("sdk_parameters.py", home, agent, cluster.rpc_ports[0], PASSWORD);
-    });
 }
 
 /// `obpilot cluster parameter`: what people type.

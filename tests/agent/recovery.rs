@@ -27,7 +27,7 @@ async fn done(door: &Door, target: &str, body: Value) -> Value {
 
 async fn operate(door: &Door, dag: &Value, operator: &str) -> Value {
     let id = dag["id"].as_str().unwrap();
-    let answer = door.post(&format!("/api/v1/task/dag/{id}"), json!({ "operator": operator })).await;
+    let answer = door.operate(id, operator).await;
     assert!(answer.status < 300, "{operator}: {}", answer.text);
     door.until(id, |dag| {
         matches!(dag["obpilot"]["state"].as_str(), Some("failed" | "succeeded" | "rolled_back" | "passed"))

@@ -5,12 +5,13 @@ use std::net::TcpStream;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE};
-use obpilot::secure::{AGENT_HEADER, DATABASE_HEADER};
+use obpilot::secure::{AGENT_HEADER, DATABASE_HEADER, V1_HEADER};
 use serde_json::{Value, json};
 
-use crate::door::{master, with_many_failures};
+use crate::door::master;
 use crate::forge::{Forge, NO_SESSION, honest, now};
 use crate::rig::{Home, LIMIT, PASSWORD};
+use crate::scheme_v1;
 
 /// What came back, with the two times and the date taken out of it. The rest is compared as it is.
 fn answered(home: &Home, line: &str, headers: &[(&str, Vec<u8>)], body: &[u8]) -> String {
@@ -181,10 +182,59 @@ fn strangers(forge: &Forge, target: &str) -> Vec<Case> {
     cases
 }
 
+/// Under scheme v1: what does not open there, what is no header of it, and whole ones of nobody.
+fn of_v1(forge: &Forge, target: &str) -> Vec<Case> {
+    let under_v1 = |Case { what, headers }| Case {
+        what: format!("v1: {what}"),
+        headers: headers.into_iter().map(|(_, value)| (V1_HEADER, value)).collect(),
+    };
+    let mut cases: Vec<_> = torn(forge, target).into_iter().map(under_v1).collect();
+    let (ts, far) = (now() + 60, now() + 60_000_000_000);
+    let right = json!(PASSWORD);
+    let mut more = |what: &str, text: String| {
+        let value = scheme_v1::sealed(forge, &text, 53).into_bytes();
+        cases.push(Case { what: format!("v1: {what}"), headers: vec![(V1_HEADER, value)] });
+    };
+    for text in ["null", "[]", "{", "{}", "\"x\"", "\u{feff}{}"] {
+        more(text, text.to_owned());
+    }
+    for (what, text) in [
+        ("a list", format!("[{right},{ts}]")),
+        ("no time", format!("{{\"password\":{right}}}")),
+        ("a time that is a text", format!("{{\"password\":{right},\"ts\":\"{ts}\"}}")),
+        ("a time with a fraction", format!("{{\"password\":{right},\"ts\":{ts}.5}}")),
+        ("a time that is too long", format!("{{\"password\":{right},\"ts\":99999999999999999999}}")),
+        ("a time twice", format!("{{\"password\":{right},\"ts\":1,\"ts\":{ts}}}")),
+        ("a password twice", format!("{{\"password\":\"x\",\"password\":{right},\"ts\":{ts}}}")),
+        ("keys", format!("{{\"password\":{right},\"ts\":{ts},\"keys\":\"{}\"}}", STANDARD.encode([7; 32]))),
+        ("a session", format!("{{\"password\":{right},\"ts\":{ts},\"session_id\":\"{NO_SESSION}\"}}")),
+        ("bytes after it", format!("{{\"password\":{right},\"ts\":{ts}}} x")),
+        ("a header of v2", honest(target, json!({ "auth": PASSWORD })).to_string()),
+        ("wrong", format!("{{\"password\":\"wrong\",\"ts\":{ts}}}")),
+        ("wrong, for ever", format!("{{\"password\":\"wrong\",\"ts\":{far}}}")),
+        ("wrong, and past", "{\"password\":\"wrong\",\"ts\":5}".to_owned()),
+        ("empty", format!("{{\"password\":\"\",\"ts\":{ts}}}")),
+        ("no password", format!("{{\"password\":null,\"ts\":{ts}}}")),
+    ] {
+        more(what, text);
+    }
+    cases
+}
+
+/// The same where v1 is switched off and where it is on.
 #[tokio::test]
 async fn w8_refusals_are_the_same_byte_for_byte() {
+    let (off, count) = refusals(scheme_v1::OFF).await;
+    assert!(off.starts_with("HTTP/1.1 401 ") && off.contains("10008"), "{off}");
+    let (on, more) = refusals(scheme_v1::ON).await;
+    assert_eq!(on, off);
+    println!("{} refusals, one answer", count + more);
+}
+
+/// Everything that is refused, compared: what all of it heard, and how many they were.
+async fn refusals(toml: &str) -> (String, usize) {
     let mut home = Home::new();
-    with_many_failures(&mut home);
+    home.configure(toml);
     let _agent = master(&home).await;
     let forge = Forge::of(&home.address()).await;
     let mut first = None;
@@ -199,6 +249,7 @@ async fn w8_refusals_are_the_same_byte_for_byte() {
         let mut cases = torn(&forge, target);
         cases.extend(no_headers(&forge, target));
         cases.extend(strangers(&forge, target));
+        cases.extend(of_v1(&forge, target));
         for Case { what, headers } in &cases {
             let answer = answered(&home, &line, headers, body.as_bytes());
             let expected = first.get_or_insert_with(|| answer.clone());
@@ -213,8 +264,14 @@ async fn w8_refusals_are_the_same_byte_for_byte() {
         let replayed = answered(&home, &line, &headers, body.as_bytes());
         assert_eq!(Some(&replayed), first.as_ref(), "{line}: replayed");
         count += 1;
+        // Nor the second coming of one of v1, or the first where v1 opens nothing.
+        let headers = [(V1_HEADER, scheme_v1::python(&forge, PASSWORD).into_bytes())];
+        let accepted = answered(&home, &line, &headers, body.as_bytes());
+        let is_open = toml == scheme_v1::ON && !target.ends_with("/login") && !target.ends_with("/password");
+        assert_eq!(accepted.contains("10008"), !is_open, "{line}: {accepted}");
+        let replayed = answered(&home, &line, &headers, body.as_bytes());
+        assert_eq!(Some(&replayed), first.as_ref(), "{line}: v1, replayed");
+        count += 1;
     }
-    let refusal = first.unwrap();
-    assert!(refusal.starts_with("HTTP/1.1 401 ") && refusal.contains("10008"), "{refusal}");
-    println!("{count} refusals, one answer");
+    (first.unwrap(), count)
 }

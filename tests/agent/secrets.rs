@@ -12,11 +12,12 @@ use crate::entry::alter_root;
 use crate::forge::Forge;
 use crate::records::{forms, written_by_the_agent};
 use crate::recovery::events_until;
-use crate::rig::{Cluster, Home, LIMIT, PASSWORD};
+use crate::rig::{Cluster, Door, Home, LIMIT, PASSWORD, zone};
 
 const OF_MASTER: &str = "master's \"own\" password ü";
 const OF_FOLLOWER: &str = "follower's own \\ password";
 const OF_PROXY: &str = "proxy <user> & password";
+const OF_ACCOUNT: &str = "an account's own \"word\" é";
 const LATER_ROOT: &str = "root password, the later one";
 const WRONG: [&str; 3] = ["a guess at the login", "a guess at the join", "a guess at the new one"];
 
@@ -40,9 +41,18 @@ async fn live(cluster: &Cluster) -> Vec<String> {
     let init = json!({ "create_proxyro_user": true, "proxyro_password": OF_PROXY });
     cluster.done(0, "/api/v1/ob/init", init).await;
     cluster.door(1).post("/api/v1/agent/password", json!({ "password": OF_FOLLOWER })).await;
+    let account = json!({ "name": "reader", "role": "viewer", "password": OF_ACCOUNT });
+    assert_eq!(cluster.door(0).post("/api/v1/security/accounts", account).await.status, 200);
+    let pair = cluster.door(1).post("/api/v1/security/key-pairs", json!({ "role": "admin" })).await.data();
+    let http = &Door::open(&cluster.address(0)).http;
+    for (password, status) in [(OF_ACCOUNT, 200), (WRONG[0], 401)] {
+        let request = http.get(format!("http://{}/api/v2/info", cluster.address(0)));
+        let answer = request.basic_auth("reader", Some(password)).send().await.unwrap();
+        assert_eq!(answer.status(), status);
+    }
 
     let forge = Forge::of(&cluster.address(0)).await;
-    let mut made = Vec::new();
+    let mut made = vec![pair["secretKey"].as_str().unwrap().to_owned()];
     for (name, password) in [(DATABASE_HEADER, PASSWORD), (AGENT_HEADER, OF_MASTER)] {
         let id = forge.login(name, password).await.unwrap();
         let answer = forge.ask("GET", "/api/v1/ob/info", name, json!({ "session_id": id })).await;
@@ -50,7 +60,7 @@ async fn live(cluster: &Cluster) -> Vec<String> {
         made.push(id);
     }
     assert_eq!(forge.login(DATABASE_HEADER, WRONG[0]).await.unwrap_err().status, 401);
-    let logout = json!({ "session_id": made[0] });
+    let logout = json!({ "session_id": made[1] });
     assert_eq!(cluster.door(0).post("/api/v1/logout", logout).await.status, 200);
 
     cluster.done(0, "/api/v1/ob/stop", json!({ "scope": { "type": "GLOBAL" }, "force": true })).await;
@@ -109,18 +119,8 @@ async fn left_behind(cluster: &Cluster) -> Vec<(String, Vec<u8>)> {
     haystacks
 }
 
-#[tokio::test]
-async fn no_secret_is_left_behind_by_a_cluster() {
-    let mut cluster = Cluster::at_rest(2, "", |n| format!("127.0.0.{}", n + 1));
-    for host in 0..2 {
-        cluster.homes[host].args.extend(["--log".to_owned(), "trace".to_owned()]);
-        cluster.start(host);
-    }
-    let made = live(&cluster).await;
-    let haystacks = left_behind(&cluster).await;
-    let mut secrets: Vec<&str> = vec![PASSWORD, OF_MASTER, OF_FOLLOWER, OF_PROXY, LATER_ROOT];
-    secrets.extend(WRONG);
-    secrets.extend(made.iter().map(String::as_str));
+async fn assert_nothing_is_left(cluster: &Cluster, secrets: &[&str]) {
+    let haystacks = left_behind(cluster).await;
     let mut found = Vec::new();
     for form in secrets.iter().flat_map(|secret| forms(secret)) {
         for (place, bytes) in &haystacks {
@@ -130,6 +130,42 @@ async fn no_secret_is_left_behind_by_a_cluster() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Agents that log whatever they can.
+fn talkative(hosts: usize) -> Cluster {
+    let mut cluster = Cluster::at_rest(hosts, "", |n| format!("127.0.0.{}", n + 1));
+    for host in 0..hosts {
+        cluster.homes[host].args.extend(["--log".to_owned(), "trace".to_owned()]);
+        cluster.start(host);
+    }
+    cluster
+}
+
+/// The password of a cluster that somebody else has deployed is told once, and stays with the agents.
+#[tokio::test]
+async fn a_take_over_leaves_no_password_behind() {
+    let cluster = talkative(2);
+    cluster.deploy_by_hand(&[0, 1]).await;
+    for host in 0..2 {
+        cluster.join(host, 0, &zone(host)).await;
+    }
+    cluster.until_found(&[0, 1]).await;
+    let take_over = "/api/v1/ob/take_over";
+    let guess = cluster.door(1).post(take_over, json!({ "rootPwd": WRONG[0] })).await;
+    assert_eq!(guess.code(), "OB.Cluster.Password.Incorrect", "{}", guess.text);
+    cluster.done(1, take_over, json!({ "rootPwd": PASSWORD })).await;
+    assert_nothing_is_left(&cluster, &[PASSWORD, WRONG[0]]).await;
+}
+
+#[tokio::test]
+async fn no_secret_is_left_behind_by_a_cluster() {
+    let cluster = talkative(2);
+    let made = live(&cluster).await;
+    let mut secrets: Vec<&str> = vec![PASSWORD, OF_MASTER, OF_FOLLOWER, OF_PROXY, OF_ACCOUNT, LATER_ROOT];
+    secrets.extend(WRONG);
+    secrets.extend(made.iter().map(String::as_str));
+    assert_nothing_is_left(&cluster, &secrets).await;
     // The servers may leave cores behind, if the host lets them: that is not ours to forbid.
     let limit = |pid: i32| {
         let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::rig::{Agent, Home};
+use crate::trial::Kill;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
@@ -17,6 +18,7 @@ pub(crate) enum Flow {
     ForcePass,
     EmergencyStart,
     EmergencyStop,
+    Restart,
 }
 
 /// What must be true at the end.
@@ -51,6 +53,17 @@ impl Flow {
         )
     }
 
+    /// The points at which it is tried: all, but of a restart, which has many, every third commit only.
+    pub(crate) fn chosen(self, kills: Vec<Kill>) -> Vec<Kill> {
+        let mut commits = 0;
+        let is_tried = |kill: &Kill| {
+            let is_commit = kill.point() == "after-commit";
+            commits += usize::from(is_commit);
+            !is_commit || self != Self::Restart || commits % 3 == 0
+        };
+        kills.into_iter().filter(is_tried).collect()
+    }
+
     /// Brings an empty home to what the first agent of its trials finds.
     pub(crate) async fn furnish(self, home: &Home) {
         if matches!(self, Self::EmergencyStart | Self::EmergencyStop) {
@@ -70,7 +83,7 @@ impl Flow {
             Self::Join | Self::ServerSettings | Self::ClusterSettings => End { identity: "MASTER", ..base },
             Self::Init => End { is_running: true, spawns_max: 1, statements_max: 1, ..base },
             Self::InitRollback => End { identity: "MASTER", operator: "ROLLBACK", ..base },
-            Self::Start => End { is_running: true, spawns_max: 1, ..base },
+            Self::Start | Self::Restart => End { is_running: true, spawns_max: 1, ..base },
             Self::StopForce | Self::ForcePass => base,
             Self::EmergencyStart => End { identity: "SINGLE", is_running: true, spawns_max: 1, ..base },
             Self::EmergencyStop => End { identity: "SINGLE", ..base },
@@ -117,6 +130,10 @@ impl Flow {
             Self::StopForce => {
                 running(home, agent).await;
                 plain("/api/v1/ob/stop", json!({ "scope": global(), "force": true }))
+            }
+            Self::Restart => {
+                running(home, agent).await;
+                plain("/api/v1/ob/restart", json!({ "scope": own(home) }))
             }
             Self::StopTerminate => {
                 running(home, agent).await;

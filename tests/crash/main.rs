@@ -16,6 +16,7 @@ mod rig;
 mod checks;
 mod cluster;
 mod flows;
+mod own_ca;
 mod trial;
 mod writer;
 
@@ -47,6 +48,7 @@ matrix! {
     stop_with_a_lock_pushed_aside: Flow::ForcePass;
     start_of_a_server_whose_agent_knows_nothing: Flow::EmergencyStart;
     stop_of_a_server_whose_agent_knows_nothing: Flow::EmergencyStop;
+    restart: Flow::Restart;
 }
 
 /// One matrix at a time: they share two cores, and their workers are enough.
@@ -60,6 +62,7 @@ fn run_matrix(flow: Flow) {
         !kills.is_empty(),
         "{flow:?} reaches no crash point: the feature is off or the flow does nothing"
     );
+    let kills = flow.chosen(kills);
     let points = kills.len();
     let queue: Arc<Mutex<VecDeque<Kill>>> = Arc::new(Mutex::new(kills.into()));
     let workers: Vec<_> = (0..WORKERS.min(points))

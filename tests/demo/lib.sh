@@ -4,6 +4,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 # OBPILOT_PROFILE=debug tries another build.
 obpilot=$PWD/target/${OBPILOT_PROFILE:-release}/obpilot
+client=$PWD/target/${OBPILOT_PROFILE:-release}/observer-sim-client
 started=$SECONDS
 chapter=0
 

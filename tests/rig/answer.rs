@@ -89,11 +89,15 @@ impl Door {
 
     /// TCP with sealed headers and bodies (scheme v2).
     pub async fn sealed(address: &str, password: &str) -> Self {
-        let mut door = Self::open(address);
-        let secret = door.get("/api/v1/secret").await.data();
+        Self::open(address).with_password(password).await
+    }
+
+    /// The same way, with sealed headers and bodies.
+    pub async fn with_password(mut self, password: &str) -> Self {
+        let secret = self.get("/api/v1/secret").await.data();
         let key = PublicKey::from_wire(secret["public_key"].as_str().unwrap()).unwrap();
-        door.sealing = Some((key, Password::new(password)));
-        door
+        self.sealing = Some((key, Password::new(password)));
+        self
     }
 
     pub async fn get(&self, target: &str) -> Answer {
@@ -131,6 +135,11 @@ impl Door {
             Some(body) => request.body(body),
             None => request,
         }
+    }
+
+    /// What an operator wishes of a task.
+    pub async fn operate(&self, id: &str, operator: &str) -> Answer {
+        self.post(&format!("/api/v1/task/dag/{id}"), json!({ "operator": operator })).await
     }
 
     /// The DAG with its details once it is finished, failed, or waits for an operator.

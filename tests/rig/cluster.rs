@@ -4,11 +4,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::{Agent, Door, Home, PASSWORD, free_port};
+use super::{Agent, Door, Home, PASSWORD, Writer, at, free_port};
 
 /// The stand-in, built beside the agent (`tests/observer-sim`).
 pub fn simulator() -> PathBuf {
-    let path = Path::new(env!("CARGO_BIN_EXE_obpilot")).with_file_name("observer-sim");
+    beside_the_agent("observer-sim")
+}
+
+fn beside_the_agent(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_obpilot")).with_file_name(name);
     assert!(path.is_file(), "{} is missing: cargo build -p observer-sim", path.display());
     path
 }
@@ -224,6 +228,80 @@ impl Cluster {
         }
         self.configure_first(hosts, 0).await;
         self.done(0, "/api/v1/ob/init", json!({})).await;
+    }
+
+    /// A cluster of these hosts as somebody else deploys one: servers by their command lines, BOOTSTRAP and the password by
+    /// SQL. No agent takes part in it.
+    pub async fn deploy_by_hand(&self, hosts: &[usize]) {
+        let list: Vec<_> = hosts
+            .iter()
+            .map(|host| format!("{}:{}", self.server(*host), self.homes[*host].mysql_port))
+            .collect();
+        for host in hosts {
+            self.run_by_hand(*host, &list.join(";"));
+        }
+        let first = &self.homes[hosts[0]];
+        let mut sql = first.sql("").await;
+        let servers: Vec<_> = hosts
+            .iter()
+            .map(|host| format!("ZONE '{}' SERVER '{}'", zone(*host), self.server(*host)))
+            .collect();
+        let statements = [
+            format!("ALTER SYSTEM BOOTSTRAP {}", servers.join(", ")),
+            format!("ALTER USER root IDENTIFIED BY '{}'", PASSWORD.replace('\\', "\\\\").replace('\'', "''")),
+        ];
+        for statement in statements {
+            mysql_async::prelude::Queryable::query_drop(&mut sql, statement).await.unwrap();
+        }
+        sql.disconnect().await.unwrap();
+    }
+
+    /// The agents of these hosts have found the servers in their homes.
+    pub async fn until_found(&self, hosts: &[usize]) {
+        for host in hosts {
+            self.door(*host).until_status(|status| !status["obpilot"]["server"]["pid"].is_null()).await;
+        }
+    }
+
+    /// A host's agent begins anew, and knows nothing.
+    pub fn lose_store(&mut self, host: usize) {
+        self.kill(host);
+        std::fs::remove_dir_all(self.homes[host].path.join(".obpilot")).unwrap();
+        self.start(host);
+    }
+
+    /// The first start of a host's server, until its parent has ended.
+    fn run_by_hand(&self, host: usize, list: &str) {
+        let home = &self.homes[host];
+        for dir in ["store/sstable", "store/clog", "store/slog", "etc", "log", "run"] {
+            std::fs::create_dir_all(home.path.join(dir)).unwrap();
+        }
+        let mut command = std::process::Command::new(home.path.join("bin/observer"));
+        command.current_dir(&home.path).args(["-n", "theirs", "-c", "11", "-z", &zone(host)]);
+        command.arg("-d").arg(home.path.join("store")).args(["-I", &home.ip, "-r", list]);
+        command.args(["-p", &home.mysql_port.to_string(), "-P", &self.rpc_ports[host].to_string()]);
+        let ended = command.stdin(std::process::Stdio::null()).output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+
+    /// A client that goes on writing through a host's server, which serves and has [`PASSWORD`].
+    pub async fn writer(&self, host: usize) -> Writer {
+        let home = &self.homes[host];
+        self.writer_to(at(&home.ip, home.mysql_port)).await
+    }
+
+    /// The same through all of them, as a proxy does: a server whose zone is out of service is left.
+    pub async fn proxied_writer(&self) -> Writer {
+        let via = |(host, home): (usize, &Home)| {
+            ["--via".to_owned(), format!("{}@{}:{}", zone(host), home.ip, home.mysql_port)]
+        };
+        self.writer_to(self.homes.iter().enumerate().flat_map(via).collect()).await
+    }
+
+    /// It waits longer than a busy machine makes it wait, and less than an election takes at half the time.
+    async fn writer_to(&self, mut servers: Vec<String>) -> Writer {
+        servers.extend(["--timeout".to_owned(), "3000".to_owned()]);
+        Writer::start(&beside_the_agent("observer-sim-client"), &servers, PASSWORD).await
     }
 
     pub fn database_pids(&self, host: usize) -> Vec<i32> {

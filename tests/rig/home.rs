@@ -179,6 +179,24 @@ impl Home {
         door.finished(dag["id"].as_str().unwrap()).await.expect_succeeded();
     }
 
+    /// SQL to its server as root@sys, as soon as that lets in.
+    pub async fn sql(&self, password: &str) -> mysql_async::Conn {
+        let options = mysql_async::OptsBuilder::default()
+            .ip_or_hostname(self.ip.clone())
+            .tcp_port(self.mysql_port)
+            .user(Some("root@sys"))
+            .pass(Some(password))
+            .prefer_socket(false);
+        let let_in = async {
+            loop {
+                if let Ok(connection) = mysql_async::Conn::new(options.clone()).await {
+                    return connection;
+                }
+            }
+        };
+        tokio::time::timeout(super::LIMIT, let_in).await.expect("its server lets in")
+    }
+
     /// Processes whose working directory is this home: the database, whoever started it.
     pub fn database_pids(&self) -> Vec<i32> {
         let Ok(home) = self.path.canonicalize() else { return Vec::new() };
@@ -227,13 +245,14 @@ impl Drop for Home {
 /// Through a pidfd, so that the end is an event.
 fn kill_and_wait(pid: i32) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::retry_on_intr;
     use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
     let Ok(fd) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return };
     if pidfd_send_signal(&fd, Signal::KILL).is_err() {
         return;
     }
     let limit = Timespec { tv_sec: 30, tv_nsec: 0 };
-    let ready = poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit)).unwrap();
+    let ready = retry_on_intr(|| poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&limit))).unwrap();
     assert_eq!(ready, 1, "process {pid} outlives SIGKILL");
 }
 

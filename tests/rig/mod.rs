@@ -17,6 +17,7 @@ mod home;
 mod netns;
 mod ports;
 mod python;
+mod writer;
 
 pub use answer::{Answer, Door, told};
 pub use cluster::{Cluster, simulator, zone};
@@ -24,6 +25,7 @@ pub use home::{Agent, Ended, Home, engine};
 pub use netns::{Net, ip};
 pub(crate) use ports::free_port;
 pub use python::python;
+pub use writer::{Failed, Writer, Written, at};
 
 use std::time::Duration;
 

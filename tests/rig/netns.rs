@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 use nix::errno::Errno;
 use nix::libc;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
 use tokio::sync::watch;
 
 /// Networks of hosts, joined by a switch that ends with this.
@@ -204,7 +205,7 @@ fn carry(cables: &[File], switch: &Mutex<Switch>, told: &watch::Sender<Lost>, en
             let mut fds: Vec<_> =
                 cables.iter().map(|cable| PollFd::from_borrowed_fd(cable.as_fd(), PollFlags::IN)).collect();
             fds.push(PollFd::new(ended, PollFlags::IN));
-            poll(&mut fds, None).unwrap();
+            retry_on_intr(|| poll(&mut fds, None)).unwrap();
             fds.iter().map(|fd| !fd.revents().is_empty()).collect()
         };
         if ready[cables.len()] {

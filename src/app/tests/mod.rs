@@ -1,5 +1,7 @@
 //! Use cases on the hosts of the flows' tests.
 
+mod custody;
+mod desk;
 mod operate;
 mod watcher;
 

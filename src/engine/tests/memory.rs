@@ -93,7 +93,7 @@ impl Journal for Memory {
             state.dags.insert(snapshot.id, snapshot.clone());
             drop(state);
             self.publish(snapshot.id, "created");
-            Ok(Created { snapshot, is_new: true })
+            Ok(Created { snapshot, begun: None, is_new: true })
         })
     }
 
@@ -117,7 +117,7 @@ impl Journal for Memory {
                 }
                 state.dags.insert(dag, (*change.after).clone());
             }
-            for event in &change.events {
+            for event in change.events.iter() {
                 self.publish(dag, event.kind());
             }
             Ok(())
@@ -143,10 +143,13 @@ impl Journal for Memory {
         })
     }
 
-    fn live(&self) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>> {
+    fn live(&self, after: DagId, limit: usize) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>> {
         Box::pin(async move {
             let state = self.state.lock().unwrap();
-            Ok(state.dags.values().filter(|dag| !dag.is_finished()).cloned().collect())
+            let mut live: Vec<_> =
+                state.dags.values().filter(|dag| !dag.is_finished() && dag.id > after).collect();
+            live.sort_by_key(|dag| dag.id);
+            Ok(live.into_iter().take(limit).cloned().collect())
         })
     }
 

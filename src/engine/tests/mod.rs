@@ -4,6 +4,8 @@ mod memory;
 mod operators;
 mod properties;
 mod shell;
+mod single;
+mod steering;
 mod tables;
 
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use futures_util::future::BoxFuture;
 
 use super::event::At;
 use super::{Caps, DagState, Definition, Heading, Interruption, NodeDef, Operator, Snapshot};
-use super::{Node, Outcome, Step, StepCtx, StepSpec, SubTask, SubTaskState};
+use super::{Node, Outcome, Step, StepCtx, StepSpec, SubTask};
 use crate::error::Result;
 use crate::model::{AgentAddr, DagId, NodeId, SubTaskId, Timestamp};
 
@@ -28,6 +30,9 @@ pub(super) fn node(upstreams: &[usize], targets: u8, caps: &str) -> NodeDef {
         upstreams: upstreams.to_vec(),
         targets: (1..=targets).map(addr).collect(),
         is_parallel: targets > 1,
+        at_most: None,
+        is_safe_point: false,
+        goes_on_by_lease: false,
         is_always: false,
         releases_lock_on_failure: false,
         caps: Caps::of(caps),
@@ -80,18 +85,7 @@ pub(super) fn fresh(definition: Definition) -> Snapshot {
 }
 
 pub(super) fn sub_task(id: i64, agent: AgentAddr) -> SubTask {
-    SubTask {
-        id: SubTaskId(id),
-        agent,
-        state: SubTaskState::Pending,
-        operator: Operator::Run,
-        execute_times: 0,
-        started_at: None,
-        ended_at: None,
-        output: None,
-        note: None,
-        failure: None,
-    }
+    SubTask::new(SubTaskId(id), agent)
 }
 
 pub(super) fn at(node: usize, sub: usize) -> At {

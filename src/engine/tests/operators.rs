@@ -15,7 +15,7 @@ pub(super) fn failure() -> Failure {
 }
 
 /// Applies the events and everything planned after them.
-fn go(snapshot: &mut Snapshot, events: Vec<Event>) {
+pub(super) fn go(snapshot: &mut Snapshot, events: Vec<Event>) {
     for event in events {
         snapshot.apply(&event, NOW).unwrap();
     }
@@ -24,12 +24,12 @@ fn go(snapshot: &mut Snapshot, events: Vec<Event>) {
     }
 }
 
-fn done(snapshot: &mut Snapshot, node: usize) {
+pub(super) fn done(snapshot: &mut Snapshot, node: usize) {
     let attempt = snapshot.nodes[node].sub_tasks[0].execute_times;
     go(snapshot, vec![Event::Succeeded { at: at(node, 0), attempt, output: Output::default() }]);
 }
 
-fn fail(snapshot: &mut Snapshot, node: usize) {
+pub(super) fn fail(snapshot: &mut Snapshot, node: usize) {
     let attempt = snapshot.nodes[node].sub_tasks[0].execute_times;
     go(snapshot, vec![Event::Failed { at: at(node, 0), attempt, failure: failure() }]);
 }

@@ -3,9 +3,9 @@
 use proptest::prelude::*;
 
 use super::super::event::{At, Event, Output};
-use super::super::state::{DagState, Heading, NodeState, Operator, SubTaskState};
+use super::super::state::{DagState, Heading, NodeState, Operator, Steer, SubTaskState};
 use super::super::template::{Definition, Lock, NodeDef};
-use super::super::{Snapshot, operate, pass_node, plan, recover};
+use super::super::{Single, Snapshot, lease_over, operate, pass_node, plan, recover, single, steer};
 use super::operators::failure;
 use super::{definition, fresh, node};
 use crate::model::Timestamp;
@@ -16,17 +16,21 @@ enum Act {
     Finish { which: usize, how: u8 },
     Operate(Operator),
     PassNode(usize),
+    Steer(Steer),
+    Single { wish: Single, which: usize },
+    LeaseOver,
     Crash,
     Note { which: usize },
 }
 
 fn any_node(position: usize) -> impl Strategy<Value = NodeDef> {
     let upstreams = prop::collection::btree_set(0..position.max(1), 0..=position.min(2));
-    (upstreams, 1u8..4, "[CTXPB]{0,5}", any::<bool>()).prop_map(move |(ups, targets, caps, releases)| {
+    let limits = (prop::option::of(1usize..4), prop::bool::weighted(0.3), any::<bool>());
+    let parts = (upstreams, 1u8..4, "[CTXPB]{0,5}", any::<bool>(), limits);
+    parts.prop_map(move |(ups, targets, caps, releases, (at_most, is_safe_point, goes_on_by_lease))| {
         let ups: Vec<usize> = if position == 0 { Vec::new() } else { ups.into_iter().collect() };
-        let mut node = node(&ups, targets, &caps);
-        node.releases_lock_on_failure = releases;
-        node
+        let node = node(&ups, targets, &caps);
+        NodeDef { releases_lock_on_failure: releases, at_most, is_safe_point, goes_on_by_lease, ..node }
     })
 }
 
@@ -39,7 +43,7 @@ fn any_definition() -> impl Strategy<Value = Definition> {
             nodes[last].upstreams = (0..last).collect();
         }
         let mut def = definition(nodes);
-        def.lock = locked.then_some(Lock { lease_secs: None });
+        def.lock = locked.then_some(Lock { lease_secs: Some(10) });
         def
     })
 }
@@ -49,6 +53,10 @@ fn any_act() -> impl Strategy<Value = Act> {
         8 => (any::<usize>(), 0u8..10).prop_map(|(which, how)| Act::Finish { which, how }),
         3 => prop::sample::select(Operator::ALL.to_vec()).prop_map(Act::Operate),
         1 => any::<usize>().prop_map(Act::PassNode),
+        2 => prop::sample::select(Steer::ALL.to_vec()).prop_map(Act::Steer),
+        2 => (prop::sample::select(Single::ALL.to_vec()), any::<usize>())
+            .prop_map(|(wish, which)| Act::Single { wish, which }),
+        1 => Just(Act::LeaseOver),
         1 => Just(Act::Crash),
         1 => any::<usize>().prop_map(|which| Act::Note { which }),
     ]
@@ -92,11 +100,20 @@ impl Run {
         }
         self.clock += 1;
         self.snapshot.apply(&event, Timestamp::from_second(self.clock).unwrap()).expect("events are legal");
+        self.check_room();
         self.log.push(event);
         self.after_each.push(self.snapshot.clone());
     }
 
-    /// Nothing runs before its upstreams succeeded; nothing is undone before what came after it.
+    /// No node ever runs more of its sub-tasks at a time than it may.
+    fn check_room(&self) {
+        for (node, def) in self.snapshot.nodes.iter().zip(&self.snapshot.definition.nodes) {
+            let active = node.sub_tasks.iter().filter(|sub| sub.state.is_active()).count();
+            assert!(def.at_most.is_none_or(|most| active <= most), "{active} of '{}' at a time", def.name);
+        }
+    }
+
+    /// Nothing runs before its upstreams succeeded; no safe point begins against a pause or an abort; nothing is undone before what came after it.
     fn check_claim(&self, at: At, heading: Heading) {
         let def = self.snapshot.definition_of(at.node);
         match heading {
@@ -108,10 +125,12 @@ impl Run {
                     def.upstreams.iter().all(|up| state(up) != NodeState::Running),
                     "{at:?} ran beside an upstream"
                 );
+                let is_held = self.snapshot.steer().is_some() && self.snapshot.is_safe_point_ahead(at.node);
+                assert!(!is_held, "{at:?} began against a pause or an abort");
             }
             Heading::Backward => {
                 for later in self.snapshot.definition.descendants(at.node) {
-                    for sub in &self.snapshot.nodes[later].sub_tasks {
+                    for sub in self.snapshot.nodes[later].sub_tasks.iter() {
                         assert!(!sub.is_left_to_undo() && !sub.state.is_active(), "{at:?} undone too early");
                     }
                 }
@@ -143,6 +162,18 @@ impl Run {
                     self.take(events);
                 }
             }
+            Act::Steer(wish) => {
+                if let Ok(events) = steer(&self.snapshot, *wish) {
+                    self.take(events);
+                }
+            }
+            Act::Single { wish, which } => self.single(*wish, *which),
+            Act::LeaseOver => {
+                let is_resting = matches!(self.snapshot.state, DagState::Waiting | DagState::Failed);
+                if is_resting && self.snapshot.holds_lock {
+                    self.take(lease_over(&self.snapshot));
+                }
+            }
             Act::Crash => {
                 let from = self.log.len();
                 let events = recover(&self.snapshot);
@@ -154,6 +185,28 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Others are left as they are, by the wish and all that follows from it at once.
+    fn single(&mut self, wish: Single, which: usize) {
+        let places: Vec<At> = self.snapshot.sub_tasks().map(|(at, _)| at).collect();
+        let at = places[which % places.len()];
+        let Ok(events) = single(&self.snapshot, wish, at) else { return };
+        // On its way back a DAG undoes what has failed forward, as soon as nothing hinders it.
+        let hindrance = match self.snapshot.heading {
+            Heading::Forward => SubTaskState::Failed,
+            Heading::Backward => SubTaskState::UndoFailed,
+        };
+        let failed = |snapshot: &Snapshot| -> Vec<At> {
+            let is_failed = |state| state == hindrance;
+            let others = snapshot.sub_tasks().filter(|(place, sub)| *place != at && is_failed(sub.state));
+            let others = others.filter(|(place, _)| !snapshot.definition_of(place.node).is_always);
+            others.map(|(place, _)| place).collect()
+        };
+        let before = failed(&self.snapshot);
+        self.take(events);
+        let after = failed(&self.snapshot);
+        assert!(before.iter().all(|place| after.contains(place)), "{wish:?} of {at:?} changed another");
     }
 
     fn finish(&mut self, which: usize, how: u8) {

@@ -8,7 +8,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::super::event::At;
-use super::super::state::{DagState, Operator, SubTaskState};
+use super::super::run::LEASE_OVER;
+use super::super::state::{DagState, Operator, Steer, SubTaskState};
 use super::super::{Handle, Outcome, Registry, Step, StepCtx, Submission, Template};
 use super::memory::Memory;
 use super::{FnStep, addr};
@@ -345,4 +346,192 @@ async fn a_task_that_is_not_there_is_told_to_everybody_who_asks() {
     for answer in futures_util::future::join_all(wishes).await {
         assert_eq!(answer.unwrap_err().code, crate::error::Code::TaskNotFound);
     }
+}
+
+/// A step that lets time pass until somebody steers, one that ends at once, and one that waits for what is opened.
+fn rolling() -> Registry {
+    registry(vec![
+        fn_step("t.linger", "CTXPB", LONG, |ctx| {
+            Box::pin(async move {
+                ctx.steered().await;
+                Outcome::done()
+            })
+        }),
+        fn_step("t.ok", "CTXPB", LONG, |_| Box::pin(async { Outcome::done() })),
+        fn_step("t.never", "CTXPB", LONG, |ctx| {
+            Box::pin(async move { ctx.waiting(std::future::pending::<Result<Outcome>>()).await })
+        }),
+    ])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_wakes_the_steps_that_only_wait_and_outlives_the_agent() {
+    let first = rig(rolling());
+    // The second one begins when the pause has been asked for, and hears of it all the same.
+    let template = Template::new("test", "Roll", Value::Null)
+        .then("t.linger", "Linger", addr(1))
+        .then("t.linger", "Linger on", addr(1))
+        .then("t.ok", "Next zone", addr(1))
+        .safe_point()
+        .then("t.linger", "Linger there", addr(1));
+    let dag = first.submit(template).await;
+    first.engine.until(dag, |s| s.is_any_active()).await.unwrap();
+    first.engine.steer(dag, Steer::Pause, "me").await.unwrap();
+    let paused = first.rest(dag).await;
+    assert_eq!((paused.state, paused.paused_before()), (DagState::Waiting, Some(2)));
+    first.engine.signal(dag, "go", "coordinator").await.unwrap();
+    let told = first.engine.load(dag).await.unwrap();
+    assert_eq!((told.state, told.has_signal("go")), (DagState::Waiting, true));
+    assert_eq!(told.started_at, paused.started_at, "a signal is no resume, and begins no turn");
+    first.tasks.stop(Duration::from_secs(1)).await;
+
+    let second = on(Arc::clone(&first.journal), rolling());
+    second.engine.recover().await.unwrap();
+    assert_eq!(second.engine.load(dag).await.unwrap().paused_before(), Some(2));
+    second.engine.steer(dag, Steer::Resume, "me").await.unwrap();
+    let on_its_way = second.engine.until(dag, |s| s.nodes[3].is_active()).await.unwrap();
+    assert_eq!(on_its_way.steer(), None);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(second.engine.load(dag).await.unwrap().nodes[3].is_active(), "what was taken back wakes nobody");
+    second.engine.steer(dag, Steer::Abort, "me").await.unwrap_err();
+    second.engine.operate(dag, Operator::Cancel, "me").await.unwrap();
+    assert_eq!(second.rest(dag).await.state, DagState::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_comes_back_while_a_pause_is_asked_for_tells_its_steps() {
+    let stuck = fn_step("t.linger", "C", LONG, |_| Box::pin(std::future::pending()));
+    let first =
+        rig(registry(vec![stuck, fn_step("t.ok", "", LONG, |_| Box::pin(async { Outcome::done() }))]));
+    let template = Template::new("test", "Roll", Value::Null)
+        .then("t.linger", "Linger", addr(1))
+        .then("t.ok", "Next zone", addr(1))
+        .safe_point();
+    let dag = first.submit(template).await;
+    first.engine.until(dag, |s| s.is_any_active()).await.unwrap();
+    first.engine.steer(dag, Steer::Abort, "me").await.unwrap();
+    first.tasks.stop(Duration::from_secs(1)).await;
+    let second = on(Arc::clone(&first.journal), rolling());
+    second.engine.recover().await.unwrap();
+    let end = second.rest(dag).await;
+    assert_eq!((end.state, end.operator), (DagState::Failed, Operator::Cancel));
+    assert_eq!(second.journal.logs().last().unwrap(), "Info aborted before it began");
+    let refused = second.engine.steer(dag, Steer::Pause, "me").await.unwrap_err();
+    assert_eq!(refused.code, crate::error::Code::SteerNotAllowed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_goes_on_by_lease_finds_out_why() {
+    let rig = rig(registry(vec![
+        fn_step("t.hold", "CPXT", LONG, |ctx| {
+            Box::pin(
+                async move { if ctx.has_signal(LEASE_OVER) { Outcome::done() } else { Ok(Outcome::Wait) } },
+            )
+        }),
+        fn_step("t.wait", "CPXT", LONG, |_| Box::pin(async { Ok(Outcome::Wait) })),
+    ]));
+    let template = Template::new("test", "Sub", Value::Null)
+        .locked(Some(10))
+        .then("t.hold", "Hold", addr(1))
+        .goes_on_by_lease()
+        .then("t.wait", "Wait", addr(1));
+    let dag = rig.submit(template).await;
+    let held = rig.rest(dag).await;
+    assert!(held.holds_lock && held.sub_task(At { node: 0, sub: 0 }).state == SubTaskState::Waiting);
+    let gone_on = rig
+        .engine
+        .until(dag, |s| s.sub_task(At { node: 1, sub: 0 }).state == SubTaskState::Waiting)
+        .await
+        .unwrap();
+    assert!(gone_on.holds_lock && rig.journal.is_locked(), "the lock stays");
+    let end = rig.engine.until(dag, |s| s.state.is_final()).await.unwrap();
+    assert_eq!(end.state, DagState::Passed);
+    assert!(!rig.journal.is_locked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_sub_task_is_cancelled_retried_and_passed_by_its_number() {
+    let rig = rig(rolling());
+    let agents = [addr(1), addr(2), addr(3)];
+    let template =
+        Template::new("test", "Single", Value::Null).then_split("t.never", "Never", &agents, Some(2));
+    let dag = rig.submit(template).await;
+    let running = rig.engine.until(dag, |s| s.is_any_active()).await.unwrap();
+    let ids: Vec<_> = running.nodes[0].sub_tasks.iter().map(|sub| sub.id).collect();
+    let state = |s: &super::super::Snapshot, sub: usize| s.sub_task(At { node: 0, sub }).state;
+    rig.engine.cancel_one(dag, ids[0], "me").await.unwrap();
+    let cancelled = rig.engine.until(dag, |s| state(s, 0) == SubTaskState::Failed).await.unwrap();
+    assert_eq!((cancelled.state, state(&cancelled, 1)), (DagState::Running, SubTaskState::Running));
+    let stopped = cancelled.sub_task(At { node: 0, sub: 0 });
+    let is_overdue = stopped.failure.as_ref().is_some_and(|f| f.code == "Task.Dag.ExecuteTimeout");
+    assert!(stopped.operator == Operator::Cancel && !is_overdue, "it was told to stop: {stopped:?}");
+    rig.engine.cancel_one(dag, ids[1], "me").await.unwrap();
+    let failed = rig.rest(dag).await;
+    assert_eq!((failed.state, state(&failed, 2)), (DagState::Failed, SubTaskState::Pending));
+
+    rig.engine.retry_one(dag, ids[0], "me").await.unwrap();
+    let again = rig.engine.load(dag).await.unwrap();
+    assert_eq!((state(&again, 0), state(&again, 1)), (SubTaskState::Running, SubTaskState::Failed));
+    rig.engine.cancel_one(dag, ids[0], "me").await.unwrap();
+    rig.rest(dag).await;
+    rig.engine.pass_one(dag, ids[0], "me").await.unwrap();
+    assert_eq!(rig.engine.load(dag).await.unwrap().state, DagState::Failed);
+    rig.engine.pass_one(dag, ids[1], "me").await.unwrap();
+    let last = rig.engine.load(dag).await.unwrap();
+    assert_eq!((last.state, state(&last, 2)), (DagState::Running, SubTaskState::Running));
+    rig.engine.cancel_one(dag, ids[2], "me").await.unwrap();
+    rig.rest(dag).await;
+    let unknown = rig.engine.retry_one(dag, crate::model::SubTaskId(99), "me").await.unwrap_err();
+    assert_eq!(unknown.code, crate::error::Code::TaskNotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_may_have_a_deadline_of_its_own_and_a_step_knows_its_node() {
+    let rig = rig(registry(vec![fn_step("t.slow", "", LONG, |ctx| {
+        Box::pin(async move { if ctx.node == 0 { Outcome::done() } else { std::future::pending().await } })
+    })]));
+    let template = Template::new("test", "Slow", Value::Null)
+        .then("t.slow", "First", addr(1))
+        .then("t.slow", "Second", addr(1))
+        .within(Duration::from_secs(7));
+    let dag = rig.submit(template).await;
+    // Within the limit of its rest, which is less than what the step says.
+    let end = rig.rest(dag).await;
+    let failure = end.nodes[1].sub_tasks[0].failure.clone().unwrap();
+    assert_eq!(failure.code, "Task.Dag.ExecuteTimeout");
+    let deadlines: Vec<_> = end.definition.nodes.iter().map(|node| node.deadline_secs).collect();
+    assert_eq!(deadlines, [3600, 7]);
+}
+
+#[test]
+fn a_node_that_may_run_nothing_is_a_defect_of_its_flow() {
+    let template = Template::new("test", "None", Value::Null).then_split("t.ok", "Ok", &[addr(1)], Some(0));
+    let defect = template.define(&rolling()).unwrap_err();
+    assert_eq!(defect, super::super::template::TemplateError::NoRoom("Ok".to_owned()));
+}
+
+/// Ends that come while another is being recorded are recorded together.
+#[tokio::test(start_paused = true)]
+async fn what_ends_at_once_is_committed_at_once() {
+    let go = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&go);
+    let rig = rig(registry(vec![fn_step("t.gate", "", LONG, move |_| {
+        let gate = Arc::clone(&gate);
+        Box::pin(async move {
+            gate.acquire().await.expect("it is open").forget();
+            Outcome::done()
+        })
+    })]));
+    let targets: Vec<_> = (1..=100).map(addr).collect();
+    let template = Template::new("test", "Test", Value::Null).then_on_each("t.gate", "Gate", &targets);
+    let dag = rig.submit(template).await;
+    let is_claimed = |s: &super::super::Snapshot| s.is_any_active();
+    let claimed = rig.engine.until(dag, is_claimed).await.unwrap();
+    go.add_permits(targets.len());
+    let end = rig.rest(dag).await;
+    assert_eq!(end.state, DagState::Succeeded);
+    let commits = end.revision - claimed.revision;
+    assert!(commits < 10, "100 ends took {commits} commits");
 }

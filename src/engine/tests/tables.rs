@@ -37,7 +37,7 @@ Succeeded: Undo→Undoing Skip→UndoFailed Reset→Pending
 Failed: Undo→Undoing Skip→UndoFailed Reset→Pending Pass→Passed
 Undoing: Resume→Undoing Succeed→Undone Fail→UndoFailed AskCancel→UndoCancelling
 UndoCancelling: Succeed→Undone Fail→UndoFailed Stop→UndoFailed
-UndoFailed: Reset→Failed Pass→Passed
+UndoFailed: Reset→Failed Pass→Passed PassUndo→Undone
 Undone:
 Passed: Undo→Undoing Skip→UndoFailed
 ";
@@ -50,7 +50,7 @@ fn the_dag_table_forward() {
 Ready: Start→Running AskCancel→Cancelling
 Running: AskCancel→Cancelling Wait→Waiting Fail→Failed Succeed→Succeeded
 Cancelling: Fail→Failed Succeed→Succeeded
-Waiting: AskRetry→Ready Pass→Passed
+Waiting: AskRetry→Ready AskRollback→Ready Pass→Passed
 Failed: AskRetry→Ready AskRollback→Ready Pass→Passed PassNode→Ready
 Succeeded:
 RolledBack:

@@ -40,7 +40,7 @@ struct State {
     is_launcher: bool,
     /// Hands that fail, by name.
     failing: BTreeSet<&'static str>,
-    /// Hands that hang until they are dropped.
+    /// Hands that hang until they are dropped or released.
     hanging: BTreeSet<&'static str>,
     done: Vec<&'static str>,
 }
@@ -91,6 +91,12 @@ impl Host {
         let mut state = self.state();
         state.failing.clear();
         state.hanging.clear();
+    }
+
+    /// The same, and what hangs goes on.
+    pub(crate) fn release(&self) {
+        self.heal();
+        self.hangs.send_modify(|_| {});
     }
 
     pub(crate) fn find_wrong(&self, findings: Vec<Finding>) {
@@ -150,7 +156,10 @@ impl Host {
         };
         if is_hanging {
             self.hangs.send_modify(|count| *count += 1);
-            std::future::pending::<()>().await;
+            let mut hangs = self.hangs.subscribe();
+            while self.state().hanging.contains(name) {
+                hangs.changed().await.expect("the host is there as long as its hands");
+            }
         }
         if is_failing {
             return Err(Error::new(code, format!("the test lets '{name}' fail")));
@@ -372,18 +381,21 @@ impl Alone {
             Some(holder) => Some(self.participant.held_by(&holder).await),
             None => None,
         };
-        let process = self.host.running().map(|server| server.pid);
+        let running = self.host.running();
+        let process = running.as_ref().map(|server| server.pid);
         Ok(Facts {
             agent: own(),
             identity: self.ledger.state().identity,
             is_initialised: self.host.is_initialised(),
             process,
+            process_since: running.map(|server| server.started_at),
             ob_state: if process.is_some() { 3 } else { 0 },
             server: if process.is_some() { "serving" } else { "stopped" }.to_owned(),
             why: None,
             sql_port: None,
             ob_version: None,
             held_by,
+            under_way: Vec::new(),
             data_dir: String::new(),
             redo_dir: String::new(),
             log_dir: String::new(),
@@ -466,6 +478,7 @@ impl Rig {
             quorum: Duration::from_secs(20),
             prepare: Duration::from_secs(5),
             silence: Duration::from_secs(5),
+            parallel: 10,
         };
         let ports = Ports {
             own: own(),
@@ -477,6 +490,7 @@ impl Rig {
             gate: Arc::new(super::world::NoGate),
             about: About::default(),
             sealer: Arc::new(Plain),
+            trust: Arc::new(crate::flow::trust::NoTrust),
             ledger: ledger.clone(),
             clock: Arc::clone(&clock),
             keeper: Keeper::new(peers, tasks.clone()),

@@ -4,6 +4,8 @@ mod failures;
 pub(crate) mod fakes;
 mod matrix;
 mod repeated;
+mod restart;
+mod rolling;
 mod shapes;
 mod simulation;
 mod world;

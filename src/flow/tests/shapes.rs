@@ -2,10 +2,11 @@
 
 use super::fakes::{Rig, own};
 use super::repeated::prepare;
+use super::rolling::restart_of_own;
 use crate::engine::Template;
 use crate::flow::handshake::Params;
-use crate::flow::peers::Operation;
-use crate::flow::{init, local, member, newcomer, scale_out, settings, start, stop};
+use crate::flow::peers::{Operation, Prepare};
+use crate::flow::{init, local, member, newcomer, scale_out, settings, start, stop, take_over};
 use crate::model::{Scope, StopHow};
 
 pub(super) const GRACEFUL: Operation = Operation::Stop { how: StopHow::Graceful { grace_secs: 5 } };
@@ -79,13 +80,23 @@ fn scale_out_template() -> Template {
     scale_out::template(own(), &params)
 }
 
+fn take_over_template() -> Template {
+    let params = take_over::Params {
+        actor: "test".to_owned(),
+        engine: crate::config::EngineKind::Observer,
+        agents: vec![own(), "10.0.0.4:2886".parse().unwrap()],
+        password: String::new(),
+    };
+    take_over::template(own(), &params)
+}
+
 fn names(rig: &Rig, template: Template) -> Vec<String> {
     let definition = rig.engine.define(template).unwrap();
     definition.nodes.iter().map(|node| node.name.clone()).collect()
 }
 
 /// They stand in stores: a step that is renamed is not found again after an upgrade.
-const KEYS: [&str; 64] = [
+const KEYS: [&str; 95] = [
     "handshake.advance",
     "handshake.end",
     "handshake.inform",
@@ -114,14 +125,39 @@ const KEYS: [&str; 64] = [
     "newcomer.abandon",
     "part.adopt",
     "part.deploy",
+    "part.follow_again",
     "part.leave",
     "part.retire",
     "part.start_first",
+    "part.taken_over",
     "part.unadopt",
     "part.undeploy",
     "part.undo_start",
     "participant.begin",
+    "participant.hold",
     "participant.rest",
+    "roll.agent",
+    "roll.cluster_status",
+    "roll.context",
+    "roll.end",
+    "roll.freeze",
+    "roll.join",
+    "roll.prepare",
+    "roll.prepare_server",
+    "roll.prepare_zone",
+    "roll.server_status",
+    "roll.start_process",
+    "roll.start_server",
+    "roll.start_zone",
+    "roll.stop_process",
+    "roll.stop_server",
+    "roll.stop_zone",
+    "roll.sync",
+    "roll.tenants",
+    "roll.wait_accessible",
+    "roll.wait_active",
+    "roll.wait_stopped",
+    "roll.zone_status",
     "scale_in.delete",
     "scale_in.delete_zone",
     "scale_in.forget",
@@ -150,6 +186,12 @@ const KEYS: [&str; 64] = [
     "start.zone",
     "stop.freeze",
     "stop.sql",
+    "take_over.convert",
+    "take_over.look",
+    "take_over.record",
+    "take_over.rows",
+    "take_over.tables",
+    "take_over.tell",
 ];
 
 #[tokio::test]
@@ -192,7 +234,10 @@ async fn nodes_are_named_as_clients_know_them() {
 #[tokio::test]
 async fn w25_every_task_has_an_exit_from_every_failure() {
     let rig = Rig::new();
-    let part = crate::flow::part::template(own(), &prepare("22130706433028861", 0));
+    let part = |operation| {
+        let request = Prepare { operation, ..prepare("22130706433028861", 0) };
+        crate::flow::part::template(own(), &request)
+    };
     let local = |operation| local::template(own(), &local::Params { operation, actor: "test".to_owned() });
     let all = [
         join_template(),
@@ -204,8 +249,12 @@ async fn w25_every_task_has_an_exit_from_every_failure() {
         stop_template(KILL),
         local(Operation::Start),
         local(KILL),
-        part,
+        part(Operation::Start),
+        part(Operation::Launch),
+        part(Operation::Restart { how: StopHow::Kill }),
+        restart_of_own(),
         scale_out_template(),
+        take_over_template(),
         newcomer::abandon_template(own(), &newcomer::Abandon { actor: "test".to_owned() }),
     ];
     for template in all {

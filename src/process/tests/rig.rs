@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -194,7 +195,8 @@ pub(super) fn signal(pid: i32, signal: Signal) {
 fn wait_dead(pid: i32) {
     let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return };
     let limit = Timespec { tv_sec: 60, tv_nsec: 0 };
-    poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit)).unwrap();
+    // Other tests of this process have children, whose ends interrupt whoever waits.
+    retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&limit))).unwrap();
 }
 
 pub(super) fn is_alive(pid: i32) -> bool {

@@ -1,5 +1,7 @@
 //! What must be true of a cluster after a flow, killed or not.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::HOSTS;
@@ -25,12 +27,47 @@ pub(super) async fn everything(cluster: &Cluster, flow: Flow, dag: &Value, befor
     nothing_is_held(cluster).await;
     one_task_and_one_record(cluster, dag, before, is_anew, flow.members()).await;
     servers(cluster, flow, before);
-    if matches!(flow, Flow::Init | Flow::ScaleOut) {
+    if matches!(flow, Flow::Init | Flow::ScaleOut | Flow::TakeOver) {
         one_cluster(cluster).await;
     }
     if flow == Flow::ScaleIn {
         one_less(cluster).await;
     }
+    if flow.is_restart() {
+        one_zone_at_a_time(cluster, before);
+        everything_serves(cluster);
+    }
+}
+
+/// By what the stand-ins have written down, each in a zone of its own: one goes down when every other serves again.
+fn one_zone_at_a_time(cluster: &Cluster, before: &Before) {
+    let mut down: Vec<String> = Vec::new();
+    let journal = cluster.journal_since(before.journal);
+    for (server, phase) in journal.iter().filter_map(|entry| told_of(entry, "phase of ")) {
+        match phase {
+            "serving" => down.retain(|other| other != server),
+            "grace" | "stopping" if !down.iter().any(|other| other == server) => down.push(server.to_owned()),
+            _ => {}
+        }
+        assert!(down.len() < 2, "{} are down at a time: {journal:#?}", down.join(" and "));
+    }
+    assert!(down.is_empty(), "{} does not serve: {journal:#?}", down.join(", "));
+}
+
+/// Every server and every zone is in service, as the cluster has told last.
+fn everything_serves(cluster: &Cluster) {
+    let journal = cluster.journal();
+    for (kind, wanted) in [("server ", "ACTIVE serving"), ("zone ", "ACTIVE")] {
+        let last: HashMap<_, _> = journal.iter().filter_map(|entry| told_of(entry, kind)).collect();
+        assert_eq!(last.len(), HOSTS, "{last:?}");
+        assert!(last.values().all(|is| *is == wanted), "{last:?}");
+    }
+}
+
+/// What an entry of the journal tells of one object of a kind.
+fn told_of<'a>(entry: &'a Value, kind: &str) -> Option<(&'a str, &'a str)> {
+    let is_state = entry["kind"] == "state";
+    Some((entry["what"].as_str().filter(|_| is_state)?.strip_prefix(kind)?, entry["is"].as_str()?))
 }
 
 /// The last host is nobody's, and the others know it.

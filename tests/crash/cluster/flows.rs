@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::HOSTS;
-use crate::rig::{Cluster, zone};
+use crate::rig::{Cluster, PASSWORD, zone};
 use crate::trial::Kill;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +17,14 @@ pub(super) enum Flow {
     ScaleOut,
     /// Of that host.
     ScaleIn,
+    /// Of servers that somebody else has deployed, by agents that know nothing yet.
+    TakeOver,
+    /// Zone by zone.
+    RestartAll,
+    /// Of one server, by an agent on another host.
+    RestartOther,
+    /// Of its zone.
+    RestartZone,
 }
 
 /// Who dies.
@@ -34,6 +42,9 @@ pub(super) const COORDINATOR: usize = 0;
 /// The host whose server is stopped alone, or added.
 const OTHER: usize = 2;
 
+/// The host whose server, or zone, is restarted alone: the one that takes part and may die.
+const TAKING_PART: usize = 1;
+
 impl Victim {
     pub(super) fn host(self) -> usize {
         match self {
@@ -45,21 +56,37 @@ impl Victim {
 }
 
 impl Flow {
-    /// The points at which it is tried. A trial of an init is long: every third of its commits must do; what is done to the
-    /// world is tried each time.
-    pub(super) fn chosen(self, kills: Vec<Kill>) -> Vec<Kill> {
-        if self != Self::Init {
-            return kills;
-        }
-        let (mut chosen, mut commits) = (Vec::new(), 0);
-        for kill in kills {
-            let is_commit = kill.point() == "after-commit";
-            commits += usize::from(is_commit);
-            if !is_commit || commits % 3 == 0 {
-                chosen.push(kill);
+    pub(super) fn is_restart(self) -> bool {
+        matches!(self, Self::RestartAll | Self::RestartOther | Self::RestartZone)
+    }
+
+    /// Which of its points are tried, where a trial is long or they are many: every so manieth commit, and of the messages and
+    /// statements. What is done to processes and files is tried each time.
+    fn sample(self) -> (usize, usize) {
+        match self {
+            Self::Init => (3, 1),
+            Self::RestartAll => (8, 2),
+            Self::RestartOther | Self::RestartZone => (3, 1),
+            Self::Start | Self::Stop | Self::StopOther | Self::ScaleOut | Self::ScaleIn | Self::TakeOver => {
+                (1, 1)
             }
         }
-        chosen
+    }
+
+    /// The points at which it is tried.
+    pub(super) fn chosen(self, kills: Vec<Kill>) -> Vec<Kill> {
+        let (of_commits, of_words) = self.sample();
+        let (mut commits, mut words) = (0, 0);
+        let is_tried = |kill: &Kill| {
+            let (count, every) = match kill.point() {
+                "after-commit" => (&mut commits, of_commits),
+                "before-peer" | "before-sql" | "after-sql" => (&mut words, of_words),
+                _ => return true,
+            };
+            *count += 1;
+            *count % every == 0
+        };
+        kills.into_iter().filter(is_tried).collect()
     }
 
     pub(super) fn request(self, cluster: &Cluster) -> (&'static str, Value) {
@@ -71,7 +98,17 @@ impl Flow {
                 let scope = json!({ "type": "SERVER", "target": [cluster.address(OTHER)] });
                 ("/api/v1/ob/stop", json!({ "scope": scope, "terminate": true }))
             }
+            Self::RestartAll => ("/api/v1/ob/restart", json!({ "scope": global })),
+            Self::RestartOther => {
+                let scope = json!({ "type": "SERVER", "target": [cluster.address(TAKING_PART)] });
+                ("/api/v1/ob/restart", json!({ "scope": scope }))
+            }
+            Self::RestartZone => {
+                let scope = json!({ "type": "ZONE", "target": [zone(TAKING_PART)] });
+                ("/api/v1/ob/restart", json!({ "scope": scope }))
+            }
             Self::Init => ("/api/v1/ob/init", json!({})),
+            Self::TakeOver => ("/api/v1/ob/take_over", json!({ "rootPwd": PASSWORD })),
             Self::ScaleIn => {
                 let home = &cluster.homes[OTHER];
                 let body = json!({ "agent_info": { "ip": home.ip, "port": home.port } });
@@ -98,7 +135,11 @@ impl Flow {
                 cluster.done(COORDINATOR, "/api/v1/ob/stop", body).await;
             }
             Self::Stop | Self::StopOther if cluster.running() == [true; HOSTS] => {}
-            Self::Stop => drop(cluster.start_all(COORDINATOR).await),
+            Self::RestartAll | Self::RestartOther | Self::RestartZone
+                if cluster.running() == [true; HOSTS] => {}
+            Self::Stop | Self::RestartAll | Self::RestartOther | Self::RestartZone => {
+                drop(cluster.start_all(COORDINATOR).await);
+            }
             Self::StopOther => {
                 let body = json!({ "scope": { "type": "SERVER", "target": [cluster.address(OTHER)] } });
                 cluster.done(COORDINATOR, "/api/v1/ob/start", body).await;
@@ -126,6 +167,11 @@ impl Flow {
                 let (target, body) = Self::ScaleOut.request(cluster);
                 cluster.done(COORDINATOR, target, body).await;
             }
+            Self::TakeOver => {
+                for host in 0..HOSTS {
+                    cluster.join(host, COORDINATOR, &zone(host)).await;
+                }
+            }
             Self::Init => {}
         }
     }
@@ -134,7 +180,14 @@ impl Flow {
     pub(super) async fn until_ready(self, cluster: &Cluster) {
         let wanted = match self {
             Self::Start | Self::Init => return,
-            Self::Stop | Self::StopOther | Self::ScaleOut | Self::ScaleIn => "SERVING",
+            Self::TakeOver => return cluster.until_found(&[0, 1, 2]).await,
+            Self::Stop
+            | Self::StopOther
+            | Self::ScaleOut
+            | Self::ScaleIn
+            | Self::RestartAll
+            | Self::RestartOther
+            | Self::RestartZone => "SERVING",
         };
         let hosts = if self == Self::ScaleOut { OTHER } else { HOSTS };
         for host in 0..hosts {
@@ -151,7 +204,13 @@ impl Flow {
     /// Which servers run at its end.
     pub(super) fn running(self) -> [bool; HOSTS] {
         match self {
-            Self::Start | Self::Init | Self::ScaleOut => [true; HOSTS],
+            Self::Start
+            | Self::Init
+            | Self::ScaleOut
+            | Self::TakeOver
+            | Self::RestartAll
+            | Self::RestartOther
+            | Self::RestartZone => [true; HOSTS],
             Self::Stop => [false; HOSTS],
             Self::StopOther | Self::ScaleIn => std::array::from_fn(|host| host != OTHER),
         }
@@ -160,9 +219,10 @@ impl Flow {
     /// How often the server of a host is started.
     pub(super) fn starts(self, host: usize) -> usize {
         match self {
-            Self::Start | Self::Init => 1,
+            Self::Start | Self::Init | Self::RestartAll => 1,
+            Self::RestartOther | Self::RestartZone => usize::from(host == TAKING_PART),
             Self::ScaleOut => usize::from(host == OTHER),
-            Self::Stop | Self::StopOther | Self::ScaleIn => 0,
+            Self::Stop | Self::StopOther | Self::ScaleIn | Self::TakeOver => 0,
         }
     }
 }
@@ -180,6 +240,13 @@ pub(super) async fn configured() -> Cluster {
 pub(super) async fn formed() -> Cluster {
     let cluster = Cluster::new(HOSTS);
     cluster.form().await;
+    cluster
+}
+
+/// Servers of somebody else's, beside agents that are nobody's.
+pub(super) async fn deployed_by_hand() -> Cluster {
+    let cluster = Cluster::new(HOSTS);
+    cluster.deploy_by_hand(&[0, 1, 2]).await;
     cluster
 }
 

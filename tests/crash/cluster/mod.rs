@@ -53,6 +53,28 @@ fn scale_out_and_in_whose_new_host_dies() {
     run_matrix(&[Flow::ScaleOut, Flow::ScaleIn], Victim::Newcomer);
 }
 
+#[test]
+fn take_over_whose_coordinator_dies() {
+    run_matrix(&[Flow::TakeOver], Victim::Coordinator);
+}
+
+#[test]
+fn take_over_one_of_whose_followers_dies() {
+    run_matrix(&[Flow::TakeOver], Victim::Participant);
+}
+
+#[test]
+fn restarts_whose_coordinator_dies() {
+    run_matrix(RESTARTS, Victim::Coordinator);
+}
+
+#[test]
+fn restarts_one_of_whose_participants_dies() {
+    run_matrix(RESTARTS, Victim::Participant);
+}
+
+const RESTARTS: &[Flow] = &[Flow::RestartAll, Flow::RestartOther, Flow::RestartZone];
+
 /// What is tried on one cluster one after the other.
 type Turn = Vec<(Flow, Kill)>;
 

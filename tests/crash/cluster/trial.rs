@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::checks::{self, Before};
-use super::flows::{COORDINATOR, Flow, Victim, configured, formed, formed_without_one};
+use super::flows::{COORDINATOR, Flow, Victim, configured, deployed_by_hand, formed, formed_without_one};
 use crate::Sums;
 use crate::checks::{has_ended, tells_of_the_kill};
 use crate::rig::{Cluster, told};
@@ -29,6 +29,8 @@ impl Trial {
             cluster
         } else if flows.contains(&Flow::ScaleOut) {
             runtime.block_on(formed_without_one())
+        } else if flows.contains(&Flow::TakeOver) {
+            runtime.block_on(deployed_by_hand())
         } else {
             runtime.block_on(formed())
         };
@@ -46,6 +48,9 @@ impl Trial {
     /// Brings the cluster to the flow's beginning. The victim's life that begins here dies at the kill, once it is armed.
     fn prepared(&mut self, flow: Flow, kill: Option<&Kill>) -> Before {
         self.number += 1;
+        if flow == Flow::TakeOver {
+            (0..self.cluster.homes.len()).for_each(|host| self.cluster.lose_store(host));
+        }
         self.runtime.block_on(flow.prepare(&self.cluster));
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         let mut env = vec![
@@ -70,9 +75,12 @@ impl Trial {
         before
     }
 
-    /// From now on nothing is killed any more.
-    fn disarm(&self) {
-        std::fs::remove_file(self.beside("armed")).unwrap();
+    /// From now on nothing is killed any more. Whether the victim was, or is about to die.
+    fn disarm(&self) -> bool {
+        let armed = self.beside("armed");
+        let is_met = std::fs::File::create_new(obpilot::crash::said_at(armed.to_str().unwrap())).is_err();
+        std::fs::remove_file(armed).unwrap();
+        is_met
     }
 
     /// The id of the task; `None` when the coordinator died before it answered.
@@ -89,7 +97,7 @@ impl Trial {
         self.runtime.block_on(async {
             let id = self.asked(flow).await.expect("the coordinator lives");
             let dag = self.cluster.door(COORDINATOR).until(&id, has_ended).await.data();
-            self.disarm();
+            assert!(!self.disarm(), "nobody was to die");
             checks::everything(&self.cluster, flow, &dag, &before, false).await;
         });
         Kill::all_of(&self.trace())
@@ -100,9 +108,8 @@ impl Trial {
         let begun = Instant::now();
         let before = self.prepared(flow, Some(kill));
         self.runtime.block_on(self.until_killed_or_ended(flow));
-        self.disarm();
+        let is_dead = self.disarm();
         let victim = self.victim.host();
-        let is_dead = self.cluster.agents[victim].as_mut().is_some_and(crate::rig::Agent::is_dead);
         if is_dead {
             let ended = self.cluster.agents[victim].as_mut().unwrap().wait();
             assert_eq!(ended.signal, Some(9), "it may die of the kill only: {}", ended.stderr);
@@ -110,7 +117,7 @@ impl Trial {
         }
         let (told, retried) = self.runtime.block_on(async {
             let id = self.asked(flow).await.expect("the coordinator lives");
-            let (dag, is_retried) = self.ended(flow, &id).await;
+            let (dag, is_retried) = self.ended(flow, kill, &id).await;
             checks::everything(&self.cluster, flow, &dag, &before, dag["id"] != json!(id)).await;
             let door = self.cluster.door(victim);
             (tells_of_the_kill(door, &dag).await, is_retried)
@@ -147,12 +154,13 @@ impl Trial {
 
     /// Waits for the end of the task. One that failed holds nothing (but an init, which is retried or rolled back), and succeeds
     /// when it is tried again.
-    async fn ended(&self, flow: Flow, id: &str) -> (Value, bool) {
+    async fn ended(&self, flow: Flow, kill: &Kill, id: &str) -> (Value, bool) {
         let door = self.cluster.door(COORDINATOR);
         let dag = door.until(id, has_ended).await.data();
         if dag["state"] != "FAILED" {
             return (dag, false);
         }
+        println!("crash matrix: Cluster {flow:?} killed at {kill} failed at first: {}", told(&dag));
         for agent in self.cluster.agents.iter().flatten().filter(|_| flow != Flow::Init) {
             agent.door.until_status(|status| status["underMaintenance"] == json!(false)).await;
         }

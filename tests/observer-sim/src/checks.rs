@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use crate::refusal::Refusal;
-use crate::rules::View;
+use crate::rules::{self, View};
 use crate::state::{Addr, ServerStatus, State, Stream, ZoneStatus};
 
 /// `STOP`, `FORCE STOP` or `ISOLATE`.
@@ -102,7 +102,7 @@ fn majority(
         if valid.len() < stream.majority() {
             return Err(refuse(&format!("has no enough valid paxos member after {operation}")));
         }
-        let in_sync = valid.iter().filter(|addr| !stream.lagging.contains_key(addr)).count();
+        let in_sync = valid.iter().filter(|addr| rules::lag(stream, view, **addr).is_none()).count();
         if strength == Strength::Stop && in_sync < stream.majority() {
             return Err(refuse("log not sync").retried());
         }
@@ -138,7 +138,7 @@ pub(crate) fn delete_server(
     let row = state.server(addr).ok_or_else(|| Refusal::plain(4630))?;
     same_zone(&row.zone, zone)?;
     let mut replicas = state.streams.iter().filter(|stream| stream.members.contains(&addr)).peekable();
-    if replicas.peek().is_some() && crate::rules::heir(state, view, addr).is_none() {
+    if replicas.peek().is_some() && rules::heir(state, view, addr).is_none() {
         return Err(Refusal::plain(4624));
     }
     if let Some(stream) = state.streams.iter().find(|stream| stream.leader.is_none()) {

@@ -13,6 +13,7 @@ use rusqlite::types::Value;
 
 use crate::clock;
 use crate::parameters;
+use crate::rules;
 use crate::server::Sight;
 use crate::state::{Addr, Card, Stream, TenantKind};
 use crate::tables::Row;
@@ -268,7 +269,8 @@ fn member_list(stream: &Stream) -> String {
 pub(crate) fn log_stat(facts: &Facts<'_>) -> Vec<Row> {
     let now = clock::scn(facts.sight.view.wall);
     let row = |(stream, addr): (&Stream, Addr)| {
-        let end = stream.lagging.get(&addr).copied().unwrap_or(now);
+        let lag = rules::lag(stream, &facts.sight.view, addr);
+        let end = lag.unwrap_or(now);
         let lsn = end / 1_000_000;
         row![
             stream.tenant,
@@ -281,7 +283,7 @@ pub(crate) fn log_stat(facts: &Facts<'_>) -> Vec<Row> {
             "APPEND",
             member_list(stream),
             count(stream.members.len()),
-            yes_no(!stream.lagging.contains_key(&addr)),
+            yes_no(lag.is_none()),
             0,
             0,
             1,

@@ -7,10 +7,12 @@
 //! Not here: what statements check and change (`checks`, `alter`); reading who lives (`cluster`).
 //!
 //! Simplified: a leader that lost its majority loses its role at once and not with its lease; a successor comes 6 s (× factor)
-//! after the loss; a replica that comes back is in sync at once.
+//! after the loss. A leader that goes elsewhere in good order leaves no gap. All replicas of a server that came back catch up
+//! together, whatever was written meanwhile (`server` says when); none of them is chosen before one that has everything.
 
 use std::collections::BTreeMap;
 
+use crate::clock;
 use crate::state::{Addr, Card, Leader, RootService, ServerStatus, State, Stream};
 
 const SECOND: f64 = 1e9;
@@ -79,6 +81,23 @@ pub(crate) fn system_leader(state: &State, view: &View, from: Addr) -> Option<Ad
     state.system_stream()?.leader().filter(|leader| view.sees(from, *leader))
 }
 
+/// The SCN at which a replica stands that is behind its leader; `None` for one that is in sync.
+pub(crate) fn lag(stream: &Stream, view: &View, addr: Addr) -> Option<i64> {
+    let catches_up = || {
+        let card = view.live.get(&addr).filter(|card| card.behind_since != 0)?;
+        (stream.leader() != Some(addr)).then(|| clock::scn(card.behind_since))
+    };
+    stream.lagging.get(&addr).copied().or_else(catches_up)
+}
+
+/// Whether what is written through `from` is kept: by a leader that serves, and by a majority that has what it has.
+pub(crate) fn takes_writes(stream: &Stream, view: &View, from: Addr) -> bool {
+    let Some(leader) = stream.leader().filter(|leader| view.sees(from, *leader)) else { return false };
+    let serves = view.live.get(&leader).is_some_and(|card| card.serving_since != 0);
+    let has_all = |(addr, _): &(Addr, &Card)| lag(stream, view, *addr).is_none();
+    serves && voters(stream, view, leader).filter(has_all).count() >= stream.majority()
+}
+
 fn elect_all(state: &mut State, view: &View) {
     let mut streams = std::mem::take(&mut state.streams);
     for stream in &mut streams {
@@ -111,7 +130,9 @@ fn elect(stream: &mut Stream, state: &State, view: &View) {
 fn leave(stream: &mut Stream, state: &State, view: &View) {
     const MOVE: f64 = 1.0;
     let Some(addr) = stream.leader() else { return };
-    let target = candidates(stream, state, view).into_iter().find(|other| !should_leave(state, view, *other));
+    // A switch in good order goes to a replica that has everything.
+    let is_fit = |other: &Addr| !should_leave(state, view, *other) && lag(stream, view, *other).is_none();
+    let target = candidates(stream, state, view).into_iter().find(is_fit);
     let keeps = view.live.get(&addr).is_some_and(|card| card.keeps_leaders);
     let (Some(target), true, false) = (target, should_leave(state, view, addr), keeps) else {
         stream.leaving_at = None;
@@ -137,13 +158,13 @@ fn should_leave(state: &State, view: &View, addr: Addr) -> bool {
 }
 
 /// Members with data that `from` reaches.
-fn voters<'a>(stream: &'a Stream, view: &'a View, from: Addr) -> impl Iterator<Item = &'a Card> {
+fn voters<'a>(stream: &'a Stream, view: &'a View, from: Addr) -> impl Iterator<Item = (Addr, &'a Card)> {
     stream
         .members
         .iter()
         .filter(move |member| view.sees(from, **member))
-        .filter_map(|member| view.live.get(member))
-        .filter(|card| card.has_data)
+        .filter_map(|member| Some((*member, view.live.get(member)?)))
+        .filter(|(_, card)| card.has_data)
 }
 
 /// Who could be elected, best first. An acceptor ignores votes for a while after its start.
@@ -156,11 +177,12 @@ fn candidates(stream: &Stream, state: &State, view: &View) -> Vec<Addr> {
         .copied()
         .filter(|member| view.live.get(member).is_some_and(|card| card.has_data && speaks(card)))
         .filter(|member| {
-            voters(stream, view, *member).filter(|card| speaks(card)).count() >= stream.majority()
+            voters(stream, view, *member).filter(|(_, card)| speaks(card)).count() >= stream.majority()
         })
         .collect();
     able.sort_by_key(|addr| {
-        (should_leave(state, view, *addr), state.server(*addr).map_or(i64::MAX, |row| row.id))
+        let is_behind = lag(stream, view, *addr).is_some();
+        (is_behind, should_leave(state, view, *addr), state.server(*addr).map_or(i64::MAX, |row| row.id))
     });
     able
 }

@@ -158,6 +158,51 @@ fn leaders_leave_what_is_stopped_or_ends() {
 }
 
 #[test]
+fn a_write_needs_a_leader_that_serves_and_a_majority_in_sync() {
+    let (mut state, mut view) = cluster(3, 1.0);
+    let takes =
+        |state: &State, view: &View, from: u8| takes_writes(state.system_stream().unwrap(), view, addr(from));
+    assert!(takes(&state, &view, 3));
+    // One that catches up does not count, and is no heir to a leader that leaves in good order.
+    view.live.get_mut(&addr(2)).unwrap().behind_since = 7;
+    assert_eq!(lag(&state.streams[0], &view, addr(2)), Some(7000));
+    assert!(takes(&state, &view, 2));
+    view.live.get_mut(&addr(3)).unwrap().behind_since = 7;
+    assert!(!takes(&state, &view, 1));
+    state.server_mut(addr(1)).unwrap().stop_time = 1;
+    settle(&mut state, &view);
+    view.now += SEC;
+    settle(&mut state, &view);
+    assert_eq!(leader(&state), Some(addr(1)));
+    view.live.get_mut(&addr(3)).unwrap().behind_since = 0;
+    settle(&mut state, &view);
+    view.now += SEC;
+    settle(&mut state, &view);
+    assert_eq!(leader(&state), Some(addr(3)));
+    view.live.get_mut(&addr(1)).unwrap().behind_since = 7;
+    assert!(!takes(&state, &view, 1));
+    view.live.get_mut(&addr(2)).unwrap().behind_since = 0;
+    assert!(takes(&state, &view, 1));
+    view.live.get_mut(&addr(3)).unwrap().serving_since = 0;
+    assert!(!takes(&state, &view, 1));
+    view.live.get_mut(&addr(3)).unwrap().serving_since = 9;
+    view.groups = vec![vec![addr(1)], vec![addr(2), addr(3)]];
+    assert!(!takes(&state, &view, 1) && takes(&state, &view, 2));
+    // Where all have come back, one of them leads; it has everything by that.
+    view.groups.clear();
+    for number in 1..=3 {
+        let card = view.live.get_mut(&addr(number)).unwrap();
+        (card.behind_since, card.spawn) = (7, view.now);
+    }
+    settle(&mut state, &view);
+    assert!(!takes(&state, &view, 1));
+    view.now += 10 * SEC;
+    settle(&mut state, &view);
+    let first = leader(&state).unwrap();
+    assert_eq!(lag(&state.streams[0], &view, first), None);
+}
+
+#[test]
 fn a_server_comes_back_in_two_steps() {
     let (mut state, mut view) = cluster(3, 1.0);
     let mut card = view.live.remove(&addr(3)).unwrap();

@@ -3,6 +3,9 @@
 //! Invariant: how far it has come follows from the shared state and from its own store, looked at again at every beat and
 //! before every statement; there is no message between servers that could be lost.
 //!
+//! Simplified: what a server missed while it was away it has again 4 s (× factor) after it reached a leader, a moment after it
+//! serves, or when fault `catch_up_ms` lets it.
+//!
 //! Not here: the rules of the cluster (`rules`), what statements do (`session`), the files of a start (`process`).
 
 use std::collections::BTreeMap;
@@ -15,6 +18,7 @@ use serde_json::json;
 use crate::clock;
 use crate::cluster::{Cluster, Mark};
 use crate::log::Log;
+use crate::process;
 use crate::refusal::Refusal;
 use crate::rules::{self, View};
 use crate::saved::{self, Config};
@@ -53,6 +57,9 @@ struct Life {
     phase: Phase,
     sync_since: Option<u64>,
     serving_since: i64,
+    /// As on the card.
+    behind_since: i64,
+    catching_up_since: Option<u64>,
     /// The built-in root is gone for this life.
     is_schema_loaded: bool,
     root: Credential,
@@ -119,10 +126,13 @@ pub(crate) struct Parts {
 
 impl Server {
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
+        let is_return = process::has_streams(&parts.data_dir);
         let life = Life {
             phase: Phase::Starting,
             sync_since: None,
             serving_since: 0,
+            behind_since: if is_return { clock::wall_us() } else { 0 },
+            catching_up_since: None,
             is_schema_loaded: false,
             root: None,
             users: BTreeMap::new(),
@@ -191,6 +201,7 @@ impl Server {
                 data_dir: self.data_dir.clone(),
                 phase: life.phase.name().to_owned(),
                 serving_since: life.serving_since,
+                behind_since: life.behind_since,
                 is_leaving: life.phase >= Phase::Grace,
                 keeps_leaders: settings.has("stop_server_blocks"),
                 never_freezes: settings.has("freeze_never"),
@@ -205,16 +216,18 @@ impl Server {
     fn advance(&self, settings: Settings, mut state: State, mut view: View) -> Result<Sight, Refusal> {
         let is_listed = state.is_bootstrapped && state.server(self.addr).is_some();
         let root = rules::root_service(&state, &view).filter(|root| view.sees(self.addr, *root));
-        let mut has_data = crate::process::has_streams(&self.data_dir);
+        let mut has_data = process::has_streams(&self.data_dir);
         if is_listed && !has_data && root.is_some() {
             // What was lost is copied from the others.
-            crate::process::make_streams(&self.data_dir).map_err(anyhow::Error::from)?;
+            process::make_streams(&self.data_dir).map_err(anyhow::Error::from)?;
             has_data = true;
+            hold(&self.life).behind_since = clock::wall_us();
         }
         let is_member = is_listed && has_data;
         let leader = rules::system_leader(&state, &view, self.addr);
         let has_leader = is_member && leader.is_some() && !settings.has("no_leader");
-        if self.step(&settings, &state, &view, is_member, has_leader) {
+        let has_caught_up = self.catch_up(&settings, &view, has_leader);
+        if self.step(&settings, &state, &view, is_member, has_leader) || has_caught_up {
             self.publish(&settings)?;
             (state, view) = self.cluster.settled(settings.factor)?;
         }
@@ -222,6 +235,23 @@ impl Server {
             self.keep_configuration(&state);
         }
         Ok(Sight { state, view, settings, is_member, has_leader })
+    }
+
+    /// Whether its replicas came to have everything just now.
+    fn catch_up(&self, settings: &Settings, view: &View, has_leader: bool) -> bool {
+        const CATCH_UP: f64 = 4.0;
+        let mut life = hold(&self.life);
+        if !has_leader || life.behind_since == 0 {
+            life.catching_up_since = None;
+            return false;
+        }
+        let since = *life.catching_up_since.get_or_insert(view.now);
+        let is_held = settings.millis("catch_up_ms").is_some_and(|span| self.age() < span);
+        if is_held || !view.is_over(since, CATCH_UP) {
+            return false;
+        }
+        life.behind_since = 0;
+        true
     }
 
     /// Whether it began to serve just now.
@@ -359,7 +389,7 @@ impl Server {
         }
         std::thread::sleep(settings.span(SHUTDOWN));
         if settings.signals == Convention::Older {
-            drop(std::fs::remove_file(self.home.join(crate::process::PID_FILE)));
+            drop(std::fs::remove_file(self.home.join(process::PID_FILE)));
         }
         self.cluster.note("exit", json!({ "code": 0 }));
         self.log.info("observer stops");

@@ -3,7 +3,10 @@
 //! Invariant: what can be answered is decided at every statement anew, since a server changes under its connections. Every
 //! statement is written down when it comes and when it was answered.
 //!
-//! Simplified: user tenants have a root without password and nothing in them.
+//! Simplified: user tenants have a root without password. All tenants share the schemas that clients make; what a session
+//! writes there is held by the last log stream of its tenant. Whoever cannot write waits for its time limit and is told 4012,
+//! also where the real one would give up earlier (4038, 4722, or 6002 inside a transaction). A server that is stopped by SQL
+//! goes on answering those who are connected to it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -24,7 +27,7 @@ use crate::statement::{self, Kind, Show, Statement};
 use crate::tables::Reach;
 use crate::token::{self, Piece};
 use crate::wire::Wire;
-use crate::{bootstrap, clock, rows, show, translate};
+use crate::{bootstrap, clock, rows, rules, show, translate};
 
 pub(crate) struct Session {
     server: Arc<Server>,
@@ -350,7 +353,8 @@ impl Session {
             Statement::Use(name) => self.use_database(&name),
             Statement::Begin => self.database.begin(Duration::from_micros(limit)).map(|()| Answer::done()),
             Statement::Commit => {
-                self.reach(Reach::Shared, limit)?;
+                let is_open = self.database.is_in_transaction();
+                self.reach(if is_open { Reach::Written } else { Reach::Shared }, limit)?;
                 self.database.commit().map(|()| Answer::done())
             }
             Statement::Rollback => self.database.rollback().map(|()| Answer::done()),
@@ -364,17 +368,17 @@ impl Session {
                 command.run(&system).map(|()| Answer::done())
             }
             Statement::Password { .. } | Statement::CreateUser { .. } | Statement::DropUser(_) => {
-                self.reach(Reach::Shared, limit)?;
+                self.reach(Reach::Written, limit)?;
                 self.change_users(statement).map(|()| Answer::done())
             }
             Statement::CreateDatabase { name, is_quiet } => {
-                self.reach(Reach::Shared, limit)?;
+                self.reach(Reach::Written, limit)?;
                 self.database.commit()?;
                 database::create_database(self.server.cluster.dir(), &name, is_quiet)?;
                 Ok(Answer::Done { affected: 1, id: 0 })
             }
             Statement::DropDatabase { name, is_quiet } => {
-                self.reach(Reach::Shared, limit)?;
+                self.reach(Reach::Written, limit)?;
                 self.database.commit()?;
                 database::drop_database(self.server.cluster.dir(), &name, is_quiet).map(|()| Answer::done())
             }
@@ -435,7 +439,11 @@ impl Session {
                 let level = hold(&self.database.facts).variable("ob_read_consistency");
                 level.is_some_and(|level| level.eq_ignore_ascii_case("weak"))
             };
-            let is_there = sight.has_leader || (sight.is_member && (reach == Reach::Gathered || is_weak()));
+            let is_there = match reach {
+                Reach::Gathered => sight.is_member,
+                Reach::Shared => sight.has_leader || (sight.is_member && is_weak()),
+                Reach::Written => self.can_write(&sight),
+            };
             if is_there {
                 return Ok(sight);
             }
@@ -448,6 +456,17 @@ impl Session {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Whether the log stream that holds what this session writes takes it.
+    fn can_write(&self, sight: &Sight) -> bool {
+        let Sight { state, view, settings, is_member, .. } = sight;
+        let tenant = state.tenants.iter().find(|tenant| tenant.name == self.tenant);
+        let streams =
+            state.streams.iter().filter(|stream| Some(stream.tenant) == tenant.map(|tenant| tenant.id));
+        let stream = streams.max_by_key(|stream| stream.id);
+        let takes = stream.is_some_and(|stream| rules::takes_writes(stream, view, self.server.addr));
+        *is_member && takes && !settings.has("no_leader")
     }
 
     fn show(&mut self, what: &Show, limit: u64) -> Result<Answer, Refusal> {
@@ -538,8 +557,10 @@ fn needed_reach(kind: Kind, pieces: &[Piece], named: &[&crate::tables::Table]) -
     if kind == Kind::Read && !has_source {
         return None;
     }
-    let is_gathered =
-        kind == Kind::Read && !named.is_empty() && named.iter().all(|table| table.reach == Reach::Gathered);
+    if kind != Kind::Read {
+        return Some(Reach::Written);
+    }
+    let is_gathered = !named.is_empty() && named.iter().all(|table| table.reach == Reach::Gathered);
     Some(if is_gathered { Reach::Gathered } else { Reach::Shared })
 }
 

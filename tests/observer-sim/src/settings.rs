@@ -15,7 +15,8 @@
 //! - statements, as text that they contain, as object with `match` and `times`, or as list of such: `hang_on` (never answers),
 //!   `drop_answer_of` (done, then cut), `error_on` (object with `code` and `text`);
 //! - cluster: `no_leader` (seen from this server), `alter_without_rs` (number instead of 4012), `bootstrap_fails` (number),
-//!   `exit_during_bootstrap`, `silent_streams` (`ip:port` whose rows this server does not get in GV$OB_LOG_STAT), `stop_server_blocks` (leaders stay here), `freeze_never`, `delete_never`;
+//!   `exit_during_bootstrap`, `silent_streams` (`ip:port` whose rows this server does not get in GV$OB_LOG_STAT), `stop_server_blocks` (leaders stay here), `catch_up_ms` (replicas are not in sync for so long after the start),
+//!   `freeze_never`, `delete_never`;
 //! - faces: `license` (DBA_OB_LICENSE is there), `no_startup_mode` (no such parameter).
 //!
 //! Not here: what a fault does; each is looked up where it strikes.

@@ -261,6 +261,8 @@ pub(crate) struct Card {
     pub(crate) phase: String,
     /// Wall time at which it began to serve.
     pub(crate) serving_since: i64,
+    /// Its replicas stand where they stood at this wall time and catch up; 0: they have what their leaders have.
+    pub(crate) behind_since: i64,
     /// It is going to end and gives its leaders away.
     pub(crate) is_leaving: bool,
     /// Fault: its leaders stay.

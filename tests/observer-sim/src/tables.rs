@@ -18,6 +18,8 @@ pub(crate) enum Reach {
     Shared,
     /// The servers that are reached tell of themselves; nobody else is needed.
     Gathered,
+    /// A leader that serves of the log stream that is written to, and a majority in sync. No view needs it.
+    Written,
 }
 
 pub(crate) type Row = Vec<Value>;

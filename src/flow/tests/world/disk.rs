@@ -18,7 +18,7 @@ use crate::engine::port::{
     Archive, Change, Created, DagFilter, Detail, Holder, Journal, JournalError, LogLine, LogRow, NewDag,
     Record, RequestKey, Stamp,
 };
-use crate::engine::{DagState, Heading, Node, Operator, Snapshot, SubTask, SubTaskState};
+use crate::engine::{DagState, Heading, Node, Operator, Snapshot, SubTask};
 use crate::error::Error;
 use crate::model::{DagId, EventId, NodeId, SubTaskId};
 
@@ -107,20 +107,9 @@ impl State {
     }
 
     fn insert(&mut self, new: NewDag) -> Snapshot {
-        let NewDag { definition, stamp, key } = new;
+        let NewDag { definition, stamp, key, begins: _ } = new;
         let nodes = definition.nodes.iter().map(|def| {
-            let sub_tasks = def.targets.iter().map(|agent| SubTask {
-                id: SubTaskId(self.next()),
-                agent: *agent,
-                state: SubTaskState::Pending,
-                operator: Operator::Run,
-                execute_times: 0,
-                started_at: None,
-                ended_at: None,
-                output: None,
-                note: None,
-                failure: None,
-            });
+            let sub_tasks = def.targets.iter().map(|agent| SubTask::new(SubTaskId(self.next()), *agent));
             let sub_tasks = sub_tasks.collect();
             Node { id: NodeId(self.next()), operator: Operator::Run, sub_tasks }
         });
@@ -209,7 +198,7 @@ impl Journal for Handle {
                 let mut state = self.disk.state();
                 if let Some(known) = new.key.as_ref().and_then(|key| state.keys.get(&key.key)) {
                     let snapshot = state.dags[known].0.clone();
-                    return Ok(Created { snapshot, is_new: false });
+                    return Ok(Created { snapshot, begun: None, is_new: false });
                 }
                 if new.definition.lock.is_some()
                     && let Some(holder) = &state.holder
@@ -222,7 +211,7 @@ impl Journal for Handle {
                     state.take_lock(&snapshot)?;
                 }
                 written.push(state.record(blank(&stamp, "created", Some(snapshot.id), Value::Null)));
-                Created { snapshot, is_new: true }
+                Created { snapshot, begun: None, is_new: true }
             };
             self.publish(written);
             Ok(created)
@@ -239,7 +228,7 @@ impl Journal for Handle {
                     return Err(JournalError::Stale);
                 }
                 let mut written = self.flush(&mut state);
-                for event in &change.events {
+                for event in change.events.iter() {
                     if *event == Event::LockTaken {
                         state.take_lock(&change.after)?;
                     }
@@ -272,15 +261,15 @@ impl Journal for Handle {
         })
     }
 
-    fn live(&self) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>> {
+    fn live(&self, after: DagId, limit: usize) -> BoxFuture<'_, Result<Vec<Snapshot>, JournalError>> {
         Box::pin(async move {
             let state = self.disk.state();
             let is_live = |dag: &&Snapshot| {
                 let has_lease =
                     dag.holds_lock && dag.definition.lock.is_some_and(|lock| lock.lease_secs.is_some());
-                !dag.state.is_at_rest() || has_lease
+                dag.id > after && (!dag.state.is_at_rest() || has_lease)
             };
-            Ok(state.dags.values().map(|(dag, _)| dag).filter(is_live).cloned().collect())
+            Ok(state.dags.values().map(|(dag, _)| dag).filter(is_live).take(limit).cloned().collect())
         })
     }
 

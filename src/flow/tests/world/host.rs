@@ -1,7 +1,7 @@
 //! A host that exists only here: the database process, which survives its agent, and SQL to it.
 //!
 //! It keeps the invariants that concern it: no second process is started beside the first, and none is stopped but by the
-//! operation that holds the lock of its agent, with a stop in its hands.
+//! operation that holds the lock of its agent, with a stop in its hands. It knows what a restart has left down.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,13 +10,25 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::chance::Chance;
+use super::cluster::Cluster;
 use super::disk::Disk;
 use crate::error::{Code, Error, Result};
 use crate::flow::peers::{Operation, Prepare};
 use crate::flow::ports::{ClusterSql, Login, ObSql, Process, Progress, SqlAct, SqlAnswer};
 use crate::model::{
-    Diagnosis, Exit, Finding, Launch, LogMark, Password, ServerProcess, StopHow, StopReport, Timestamp,
+    DagId, Diagnosis, Exit, Finding, Launch, LogMark, Password, ServerAddr, ServerProcess, StopHow,
+    StopReport, Timestamp,
 };
+
+/// What a restart has stopped and nobody has started since.
+#[derive(Clone, Debug)]
+pub(crate) struct Owed {
+    /// The part, here.
+    pub(crate) part: DagId,
+    pub(crate) main_dag: String,
+    /// A start was tried, and failed.
+    pub(crate) was_tried: bool,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -28,6 +40,7 @@ struct State {
     fails: u32,
     /// Starts and stops hang until this is cleared.
     hangs: bool,
+    owed: Option<Owed>,
 }
 
 /// Cheap to clone.
@@ -38,16 +51,20 @@ pub(crate) struct Host {
     unhung: Arc<watch::Sender<u32>>,
     chance: Chance,
     disk: Arc<Disk>,
+    cluster: Cluster,
+    server: ServerAddr,
 }
 
 impl Host {
-    pub(crate) fn new(chance: Chance, disk: Arc<Disk>) -> Self {
+    pub(crate) fn new(chance: Chance, disk: Arc<Disk>, cluster: Cluster, server: ServerAddr) -> Self {
         Self {
             state: Arc::default(),
             ended: Arc::new(watch::Sender::new(0)),
             unhung: Arc::new(watch::Sender::new(0)),
             chance,
             disk,
+            cluster,
+            server,
         }
     }
 
@@ -62,6 +79,11 @@ impl Host {
     /// How often it was started and stopped.
     pub(crate) fn history(&self) -> Vec<bool> {
         self.state().history.clone()
+    }
+
+    /// The start that a restart still owes it.
+    pub(crate) fn owed(&self) -> Option<Owed> {
+        self.state().owed.clone()
     }
 
     pub(crate) fn fail_next(&self, times: u32) {
@@ -88,6 +110,8 @@ impl Host {
         };
         state.running = Some(server.clone());
         state.history.push(true);
+        state.owed = None;
+        self.cluster.grew(self.server);
         server
     }
 
@@ -96,6 +120,7 @@ impl Host {
         let mut state = self.state();
         if let Some(dead) = state.running.take() {
             state.history.push(false);
+            self.cluster.died(self.server);
             self.ended.send_replace(dead.pid);
         }
     }
@@ -107,23 +132,41 @@ impl Host {
         }
     }
 
-    /// Whoever touches the process holds the lock, and was told to do this.
-    fn check_owner(&self, is_start: bool) {
+    /// Whoever touches the process holds the lock, and was told to do this: the part and its request.
+    fn check_owner(&self, is_start: bool) -> Option<(DagId, Prepare)> {
         let Some(holder) = self.disk.holder() else {
-            return self.chance.violated("the process was touched without the lock");
+            self.chance.violated("the process was touched without the lock");
+            return None;
         };
-        let state = self.disk.state();
-        let params = state.dags[&holder.dag].0.definition.params.clone();
+        let params = self.disk.state().dags[&holder.dag].0.definition.params.clone();
         let request = serde_json::from_value::<Prepare>(params);
         let fits = request.as_ref().is_ok_and(|request| {
+            let is_restart = matches!(request.operation, Operation::Restart { .. });
             let is_stop = matches!(request.operation, Operation::Stop { .. });
-            request.operation == Operation::Start && is_start || is_stop && !is_start
+            let starts = matches!(request.operation, Operation::Start | Operation::Launch);
+            is_restart || starts && is_start || is_stop && !is_start
         });
         if !fits {
             self.chance.violated(&format!(
                 "the process was touched by an operation that does not own it: {request:?}"
             ));
         }
+        request.ok().map(|request| (holder.dag, request))
+    }
+
+    /// It is stopped by who holds the lock: a restart owes it a start from now on, a stop owes nothing.
+    fn be_stopped(&self) {
+        let owner = self.check_owner(false);
+        let mut owed = None;
+        if let Some((part, request)) = owner
+            && let Operation::Restart { how } = request.operation
+        {
+            let main_dag = request.key.main_dag;
+            self.cluster.goes_down_for(self.server, &main_dag, how == StopHow::Kill);
+            owed = Some(Owed { part, main_dag, was_tried: false });
+        }
+        self.die();
+        self.state().owed = owed;
     }
 }
 
@@ -143,7 +186,7 @@ impl Process for Host {
             if let Some(running) = self.running() {
                 return Ok(running);
             }
-            self.check_owner(true);
+            drop(self.check_owner(true));
             let fails = {
                 let mut state = self.state();
                 let fails = state.fails > 0;
@@ -151,6 +194,9 @@ impl Process for Host {
                 fails
             };
             if fails || self.chance.once_in(40) {
+                if let Some(owed) = &mut self.state().owed {
+                    owed.was_tried = true;
+                }
                 return Err(Error::new(Code::StartFailed, "it ended at once"));
             }
             Ok(self.grow())
@@ -178,8 +224,7 @@ impl Process for Host {
             self.chance.pause(2_000).await;
             self.not_hung().await;
             if self.running().as_ref() == Some(server) {
-                self.check_owner(false);
-                self.die();
+                self.be_stopped();
             }
             Ok(StopReport { signals: vec!["SIGTERM".to_owned()], exit: Exit::Code(0), took_millis: 1 })
         })
@@ -266,7 +311,7 @@ impl ClusterSql for Host {
         Box::pin(async move {
             self.up()?;
             self.chance.pause(50).await;
-            Ok(if *act == SqlAct::View { SqlAnswer::View(Box::default()) } else { SqlAnswer::Done })
+            self.cluster.act(act)
         })
     }
 }

@@ -4,6 +4,7 @@
 //! Messages are delivered to tasks of the receiving agent, as a server does it: a caller that dies does not stop them.
 
 pub(crate) mod chance;
+pub(crate) mod cluster;
 pub(crate) mod disk;
 pub(crate) mod host;
 
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use self::chance::Chance;
+use self::cluster::Cluster;
 use self::disk::Disk;
 use self::host::Host;
 use super::fakes::Plain;
@@ -23,15 +25,15 @@ use crate::clock::Clock;
 use crate::cluster::{AgentState, Keep, Ledger, Members, Secrets};
 use crate::config::EngineKind;
 use crate::engine::port::{Archive as _, Stamp};
-use crate::engine::{Handle, Operator, Snapshot, Submission, Template};
+use crate::engine::{Handle, Operator, Snapshot, Steer, Submission, Template};
 use crate::error::{Code, Error, Result};
 use crate::flow::catalog::{About, Limits, Ports, register_all};
 use crate::flow::keeper::Keeper;
 use crate::flow::participant::Participant;
 use crate::flow::peers::{Ask, Facts, Gate, Peers, Stranger};
-use crate::flow::ports::{ClusterSql as _, Silent};
+use crate::flow::ports::{ClusterSql as _, Process as _, Silent};
 use crate::model::{
-    AgentAddr, DagId, GenericId, Identity, Invitation, Member, Password, Timestamp, ZoneName,
+    AgentAddr, DagId, GenericId, Identity, Invitation, Launch, Member, Password, Timestamp, ZoneName,
 };
 use crate::tasks::{Kind, Tasks};
 
@@ -69,7 +71,7 @@ pub(crate) enum Effect {
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) to: AgentAddr,
-    /// Name of the message: `prepare`, `go`, `watch`, `renew`, `end`.
+    /// Name of the message: `prepare`, `go`, `go_on`, `watch`, `renew`, `end`.
     pub(crate) ask: &'static str,
     pub(crate) effect: Effect,
     pub(crate) times: u32,
@@ -95,6 +97,7 @@ pub(crate) struct World {
     pub(crate) chance: Chance,
     members: Members,
     hosts: Arc<BTreeMap<AgentAddr, Lasting>>,
+    pub(crate) cluster: Cluster,
 }
 
 impl std::fmt::Debug for World {
@@ -139,19 +142,10 @@ pub(crate) fn addr(last: u8) -> AgentAddr {
 }
 
 fn member(last: u8) -> Member {
-    let zone: ZoneName = format!("zone{last}").parse().unwrap();
     Member {
-        agent: addr(last),
-        zone,
-        identity: Identity::ClusterAgent,
-        version: String::new(),
-        os: String::new(),
-        architecture: String::new(),
         home_path: "/home".to_owned(),
-        sql_port: 2881,
-        rpc_port: 2882,
-        public_key: String::new(),
         peer_key: "key".to_owned(),
+        ..Member::sample(addr(last), &format!("zone{last}"), Identity::ClusterAgent)
     }
 }
 
@@ -170,16 +164,18 @@ impl World {
         #[expect(clippy::disallowed_methods, reason = "virtual time begins here")]
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock(tokio::time::Instant::now()));
         let members: Members = (1..=agents).map(member).collect();
-        let hosts = members.agents().into_iter().map(|agent| {
-            let disk = Disk::new();
+        let cluster = Cluster::new(&members, chance.clone());
+        let hosts = members.iter().map(|member| {
+            let (agent, disk) = (member.agent, Disk::new());
             let mut state = AgentState::new(agent, EngineKind::Observer, "/bin/observer".into());
             state.identity = Identity::ClusterAgent;
             state.zone = members.zone_of(agent).cloned();
             state.members = members.clone();
-            (agent, (Host::new(chance.clone(), Arc::clone(&disk)), disk, Arc::new(Paper(Mutex::new(state)))))
+            let host = Host::new(chance.clone(), Arc::clone(&disk), cluster.clone(), member.server());
+            (agent, (host, disk, Arc::new(Paper(Mutex::new(state)))))
         });
         let hosts = Arc::new(hosts.collect());
-        let world = Self { wires: Arc::default(), clock, chance, members, hosts };
+        let world = Self { wires: Arc::default(), clock, chance, members, hosts, cluster };
         for agent in world.members.agents() {
             world.start(agent).await;
         }
@@ -192,6 +188,11 @@ impl World {
 
     pub(crate) fn agents(&self) -> Vec<AgentAddr> {
         self.members.agents()
+    }
+
+    /// Every agent with its zone.
+    pub(crate) fn zones(&self) -> Vec<(AgentAddr, ZoneName)> {
+        self.members.iter().map(|member| (member.agent, member.zone.clone())).collect()
     }
 
     pub(crate) fn host(&self, agent: AgentAddr) -> &Host {
@@ -237,6 +238,7 @@ impl World {
             peers: Arc::clone(&peers),
             gate: Arc::new(NoGate),
             sealer: Arc::new(Plain),
+            trust: Arc::new(crate::flow::trust::NoTrust),
             ledger: ledger.clone(),
             clock: Arc::clone(&self.clock),
             keeper: Keeper::new(peers, tasks.clone()),
@@ -373,6 +375,10 @@ impl World {
         self.living(on).engine.operate(dag, operator, "test").await
     }
 
+    pub(crate) async fn steer(&self, on: AgentAddr, dag: DagId, wish: Steer) -> Result<()> {
+        self.living(on).engine.steer(dag, wish, "test").await
+    }
+
     pub(crate) fn is_locked(&self) -> bool {
         self.agents().into_iter().any(|agent| self.disk(agent).holder().is_some())
     }
@@ -401,10 +407,13 @@ const LIMITS: Limits = Limits {
     quorum: Duration::from_secs(30),
     prepare: Duration::from_secs(10),
     silence: Duration::from_secs(20),
+    parallel: 10,
 };
 
-pub(crate) fn name_of(ask: &Ask) -> String {
-    serde_json::to_value(ask).unwrap()["ask"].as_str().unwrap().to_owned()
+pub(crate) fn name_of(ask: &Ask) -> &'static str {
+    let name = ask.name();
+    assert_eq!(serde_json::to_value(ask).unwrap()["ask"], name, "as it is called on the wire");
+    name
 }
 
 impl Agent {
@@ -417,23 +426,32 @@ impl Agent {
             let limit = Duration::from_millis(*limit_millis);
             return host.act(&Password::default(), act, limit, &Silent).await.map(|answer| json!(answer));
         }
+        if let Ask::Preflight { .. } = ask {
+            return Ok(json!(host.preflight(&Launch::default()).await));
+        }
+        if let Ask::Topology { .. } = ask {
+            return Ok(Value::Null);
+        }
         assert_eq!(*ask, Ask::Facts, "nothing else is asked here");
         let held_by = match self.disk.holder().await? {
             Some(holder) => Some(self.participant.held_by(&holder).await),
             None => None,
         };
-        let process = host.running().map(|server| server.pid);
+        let running = host.running();
+        let process = running.as_ref().map(|server| server.pid);
         Ok(json!(Facts {
             agent: own,
             identity: self.ledger.state().identity,
             is_initialised: true,
             process,
+            process_since: running.map(|server| server.started_at),
             ob_state: if process.is_some() { 3 } else { 0 },
-            server: String::new(),
+            server: if process.is_some() { "serving" } else { "stopped" }.to_owned(),
             why: None,
             sql_port: None,
             ob_version: None,
             held_by,
+            under_way: Vec::new(),
             data_dir: String::new(),
             redo_dir: String::new(),
             log_dir: String::new(),

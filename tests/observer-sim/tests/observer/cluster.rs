@@ -9,9 +9,9 @@ use serde_json::json;
 
 use crate::rig::{Node, Rig, bootstrap, refusal, wait_until};
 
-const COUNT_SERVING: &str = "SELECT CAST(count(*) AS CHAR) FROM oceanbase.DBA_OB_SERVERS WHERE status = 'active' AND START_SERVICE_TIME IS NOT NULL";
+pub(crate) const COUNT_SERVING: &str = "SELECT CAST(count(*) AS CHAR) FROM oceanbase.DBA_OB_SERVERS WHERE status = 'active' AND START_SERVICE_TIME IS NOT NULL";
 
-async fn refused(connection: &mut Conn, sql: &str) -> (u16, String) {
+pub(crate) async fn refused(connection: &mut Conn, sql: &str) -> (u16, String) {
     refusal(connection.query_drop(sql).await)
 }
 

@@ -6,3 +6,7 @@ mod faults;
 mod life;
 mod rig;
 mod sql;
+#[path = "../../../rig/writer.rs"]
+#[expect(unreachable_pub, reason = "the agent's tests share it")]
+mod writer;
+mod writing;

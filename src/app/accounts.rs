@@ -1,0 +1,247 @@
+//! Users of the v2 API: made and removed on one agent, known to all.
+//!
+//! Purpose: a change is committed here, and told to every member; a member that was away takes what it has missed when it is back,
+//! and a new one when it becomes a member.
+//!
+//! Invariant: only members of an initialised cluster have users, and only they tell each other. What a change returns is
+//! committed here, whoever was not reached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{App, Caller};
+use crate::cluster::{Accounts, Act, AgentState, Change, may};
+use crate::error::{Code, Error, Result};
+use crate::model::{Account, AgentAddr, Identity, KeyPair, Password, Role, SecretKey};
+use crate::secure;
+use crate::tasks::Tasks;
+
+/// Longest name of an account.
+const NAME_LEN_MAX: usize = 64;
+
+/// A password that can be tried from outside is not a short one.
+const PASSWORD_LEN_MIN: usize = 8;
+const PASSWORD_LEN_MAX: usize = 256;
+
+/// Accounts, and key pairs, at most: agents tell each other all of them.
+const COUNT_MAX: usize = 500;
+
+/// Names of root itself, in any letter case.
+const ROOTS: [&str; 2] = ["root", "root@sys"];
+
+/// Nothing announces a host that is back, or a network.
+const INTERVAL: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Who this is in the records.
+const KEEPER: &str = "accounts";
+
+/// A key pair, told once.
+#[derive(Clone, Debug)]
+pub struct NewKeyPair {
+    pub access_key: String,
+    pub secret: Password,
+    /// Members that were not reached; they take it when they are back.
+    pub missed: Vec<AgentAddr>,
+}
+
+fn illegal(text: impl Into<String>) -> Error {
+    Error::new(Code::IllegalArgument, text)
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let is_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-');
+    if name.is_empty() || name.len() > NAME_LEN_MAX || !name.chars().all(is_letter) {
+        let text = format!("a name of an account has 1 to {NAME_LEN_MAX} letters, digits, '.', '_' and '-'");
+        return Err(illegal(text));
+    }
+    if ROOTS.contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(illegal("root is an admin already, with the password of the database"));
+    }
+    Ok(())
+}
+
+fn check_password(password: &Password) -> Result<()> {
+    let length = password.expose().len();
+    if (PASSWORD_LEN_MIN..=PASSWORD_LEN_MAX).contains(&length) {
+        return Ok(());
+    }
+    Err(illegal(format!("a password has {PASSWORD_LEN_MIN} to {PASSWORD_LEN_MAX} bytes")))
+}
+
+fn no_randomness() -> Error {
+    Error::unexpected("the system has no randomness")
+}
+
+impl App {
+    /// Users of the cluster, root apart.
+    pub fn accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.parts.ledger.secrets().accounts)
+    }
+
+    /// Makes an account, or gives the one of this name another role and password. Returns the members that were not reached.
+    ///
+    /// # Errors
+    /// Not a member of a cluster; a name or a password that cannot be.
+    pub async fn set_account(
+        &self,
+        name: &str,
+        role: Role,
+        password: Password,
+        caller: &Caller,
+    ) -> Result<Vec<AgentAddr>> {
+        may(Act::Operate, self.own(), self.identity())?;
+        check_name(name)?;
+        check_password(&password)?;
+        let known = self.accounts();
+        if known.account(name).is_none() && known.accounts().count() >= COUNT_MAX {
+            return Err(illegal(format!("there are {COUNT_MAX} accounts already; remove one first")));
+        }
+        let hash = Tasks::blocking(move || secure::hash_password(&password)).await;
+        let account = Account { role, password: hash.map_err(|_| no_randomness())? };
+        let change = Change::AccountSet { name: name.to_owned(), account: Some(account) };
+        self.change_accounts(change, caller).await
+    }
+
+    /// Removes an account and its key pairs. Returns the members that were not reached.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub async fn remove_account(&self, name: &str, caller: &Caller) -> Result<Vec<AgentAddr>> {
+        may(Act::Operate, self.own(), self.identity())?;
+        if self.accounts().account(name).is_none() {
+            return Err(illegal(format!("there is no account '{name}'")));
+        }
+        self.change_accounts(Change::AccountSet { name: name.to_owned(), account: None }, caller).await
+    }
+
+    /// # Errors
+    /// Not a member of a cluster, or there is no such account.
+    pub async fn add_key_pair(
+        &self,
+        role: Role,
+        account: Option<String>,
+        caller: &Caller,
+    ) -> Result<NewKeyPair> {
+        may(Act::Operate, self.own(), self.identity())?;
+        let known = self.accounts();
+        if let Some(name) = account.as_deref()
+            && known.account(name).is_none()
+        {
+            return Err(illegal(format!("there is no account '{name}'")));
+        }
+        if known.key_pairs().count() >= COUNT_MAX {
+            return Err(illegal(format!("there are {COUNT_MAX} key pairs already; remove one first")));
+        }
+        let (access_key, secret) = secure::new_key_pair().map_err(|_| no_randomness())?;
+        let pair = KeyPair { role, account, secret: SecretKey(secret.clone()) };
+        let change = Change::KeyPairSet { access_key: access_key.clone(), pair: Some(pair) };
+        let missed = self.change_accounts(change, caller).await?;
+        Ok(NewKeyPair { access_key, secret, missed })
+    }
+
+    /// Returns the members that were not reached.
+    ///
+    /// # Errors
+    /// There is none with this access key.
+    pub async fn remove_key_pair(&self, access_key: &str, caller: &Caller) -> Result<Vec<AgentAddr>> {
+        may(Act::Operate, self.own(), self.identity())?;
+        if !self.accounts().key_pairs().any(|(known, _)| known == access_key) {
+            return Err(illegal(format!("there is no key pair '{access_key}'")));
+        }
+        let change = Change::KeyPairSet { access_key: access_key.to_owned(), pair: None };
+        self.change_accounts(change, caller).await
+    }
+
+    async fn change_accounts(&self, change: Change, caller: &Caller) -> Result<Vec<AgentAddr>> {
+        self.parts.ledger.change(change, &caller.actor).await?;
+        Ok(self.tell_accounts().await)
+    }
+
+    /// Brings every member what we have, and takes what it has. Returns who was not reached.
+    async fn tell_accounts(&self) -> Vec<AgentAddr> {
+        let state = self.parts.ledger.state();
+        let others: Vec<_> =
+            state.members.agents().into_iter().filter(|agent| *agent != self.own()).collect();
+        let told = join_all(others.into_iter().map(|agent| async move {
+            let accounts = self.accounts();
+            let swapped = self.parts.ports.peers.swap_accounts(agent, &accounts).await;
+            let taken = match swapped {
+                Ok(theirs) => self.parts.ledger.change(Change::AccountsKnown(theirs), KEEPER).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &taken {
+                tracing::debug!(%agent, cause = %error.chain(), "accounts were not brought");
+            }
+            taken.is_err().then_some(agent)
+        }));
+        told.await.into_iter().flatten().collect()
+    }
+
+    /// A member brings what it has. Returns what we have then.
+    ///
+    /// # Errors
+    /// One of us is no member of an initialised cluster.
+    pub(super) async fn swap_accounts(&self, from: AgentAddr, accounts: &Accounts) -> Result<Accounts> {
+        let state = self.parts.ledger.state();
+        let sender = state.members.find(from).map(|member| member.identity);
+        if state.identity != Identity::ClusterAgent || sender != Some(Identity::ClusterAgent) {
+            let text =
+                format!("{from} may not bring accounts to {}, which is {}", self.own(), state.identity);
+            return Err(Error::new(Code::IdentityNotSupported, text));
+        }
+        let change = Change::AccountsKnown(accounts.clone());
+        self.parts.ledger.change(change, &format!("agent {from}")).await?;
+        Ok((*self.accounts()).clone())
+    }
+}
+
+/// As what, and among whom, we are.
+fn place(state: &AgentState) -> (Identity, Vec<AgentAddr>) {
+    (state.identity, state.members.agents())
+}
+
+/// Runs as long as the agent: when it starts, when it or somebody else becomes a member, and now and then.
+pub async fn keep(app: App, token: CancellationToken) {
+    let mut changes = app.parts.ledger.watch();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let here = place(&changes.borrow_and_update());
+        let is_done = here.0 != Identity::ClusterAgent || app.tell_accounts().await.is_empty();
+        pause = if is_done { INTERVAL } else { (pause * 2).min(INTERVAL) };
+        let elsewhere = changes.wait_for(|state| place(state) != here);
+        tokio::select! {
+            biased;
+            () = token.cancelled() => return,
+            changed = elsewhere => {
+                if changed.is_err() {
+                    return;
+                }
+                pause = FIRST_PAUSE;
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_passwords_that_cannot_be_are_refused() {
+        let long = "x".repeat(NAME_LEN_MAX + 1);
+        for name in ["", "root", "ROOT", "root@sys", "a:b", "a b", "ä", &long] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+        for name in ["a", "ocp-reader", "x.y_z", "rooty"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        assert!(check_password(&Password::new("1234567")).is_err());
+        assert!(check_password(&Password::new("12345678")).is_ok());
+        assert!(check_password(&Password::new("x".repeat(PASSWORD_LEN_MAX + 1))).is_err());
+    }
+}

@@ -1,0 +1,161 @@
+//! The floor of a run: the rows that it wrote, written again by a plain loop.
+//!
+//! One connection in the same folder with the same settings and tables, statements prepared once, values at hand before the
+//! clock starts. As many writes in a transaction as the run had in one on the average; one sync of the disk each. What is
+//! written, and nothing else is:
+//! - a new DAG: the rows of the DAG, of its nodes and of their sub-tasks, and an event;
+//! - a change: its events, the row of the DAG, and the row of each sub-task that an event names;
+//! - a line: an event.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+use obpilot::clock;
+use obpilot::store::Store;
+use rusqlite::types::Value;
+use rusqlite::{Connection, Statement, params_from_iter};
+
+use super::{Row, cpu, rows};
+
+/// One write of the store's writer, in rows.
+#[derive(Debug, Default)]
+struct Write {
+    dag: Option<Row>,
+    nodes: Vec<Row>,
+    sub_tasks: Vec<Row>,
+    events: Vec<Row>,
+    changed_dag: Option<Row>,
+    changed_sub_tasks: Vec<Row>,
+}
+
+/// Time and CPU time.
+pub(super) async fn run(ours: &Utf8Path, dir: &Utf8Path, group: usize) -> (Duration, Duration) {
+    let writes = writes(&Connection::open(ours.join("store.db")).unwrap());
+    Store::open(dir, clock::system(), 1).unwrap().close().await;
+    let mut connection = Connection::open(dir.join("store.db")).unwrap();
+    for (pragma, value) in
+        [("foreign_keys", "ON"), ("synchronous", "FULL"), ("journal_size_limit", "33554432")]
+    {
+        connection.pragma_update(None, pragma, value).unwrap();
+    }
+    let (begun, cpu_before) = (Instant::now(), cpu());
+    // The statements outlive the transactions, which therefore are statements too.
+    let connection = &mut connection;
+    let mut plain = Plain::new(connection);
+    for group in writes.chunks(group) {
+        plain.begin.execute([]).unwrap();
+        for write in group {
+            plain.write(write);
+        }
+        plain.commit.execute([]).unwrap();
+    }
+    (begun.elapsed(), cpu().saturating_sub(cpu_before))
+}
+
+struct Plain<'a> {
+    begin: Statement<'a>,
+    commit: Statement<'a>,
+    dag: Statement<'a>,
+    node: Statement<'a>,
+    sub_task: Statement<'a>,
+    event: Statement<'a>,
+    change_dag: Statement<'a>,
+    change_sub_task: Statement<'a>,
+}
+
+const DAG: &str =
+    "revision, last_event, name, flow, definition, main_dag, is_maintenance, state, heading, operator,
+     holds_lock, signals, is_finished, created_at, actor, request_key, request_fingerprint";
+const NODE: &str = "dag_id, position, name, operator";
+const SUB_TASK: &str = "node_id, dag_id, position, agent, state, operator, execute_times";
+const EVENT: &str = "at, kind, dag_id, node_id, sub_task_id, attempt, actor, body";
+const CHANGED_DAG: &str =
+    "revision, last_event, state, heading, operator, holds_lock, signals, is_finished, started_at, ended_at";
+const CHANGED_SUB_TASK: &str = "state, operator, execute_times, started_at, ended_at, output, note, failure";
+
+impl<'a> Plain<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        let prepare = |sql: &str| connection.prepare(sql).unwrap();
+        let insert = |table: &str, columns: &str| {
+            let places = vec!["?"; columns.split(',').count()].join(", ");
+            prepare(&format!("INSERT INTO {table} ({columns}) VALUES ({places})"))
+        };
+        let update = |table: &str, columns: &str| {
+            let sets: Vec<_> = columns.split(',').map(|column| format!("{} = ?", column.trim())).collect();
+            prepare(&format!("UPDATE {table} SET {} WHERE id = ?", sets.join(", ")))
+        };
+        Self {
+            begin: prepare("BEGIN IMMEDIATE"),
+            commit: prepare("COMMIT"),
+            dag: insert("dag", DAG),
+            node: insert("node", NODE),
+            sub_task: insert("sub_task", SUB_TASK),
+            event: insert("event", EVENT),
+            change_dag: update("dag", CHANGED_DAG),
+            change_sub_task: update("sub_task", CHANGED_SUB_TASK),
+        }
+    }
+
+    fn write(&mut self, write: &Write) {
+        let steps = [
+            (&mut self.dag, write.dag.as_slice()),
+            (&mut self.node, &write.nodes),
+            (&mut self.sub_task, &write.sub_tasks),
+            (&mut self.event, &write.events),
+            (&mut self.change_dag, write.changed_dag.as_slice()),
+            (&mut self.change_sub_task, &write.changed_sub_tasks),
+        ];
+        for (statement, rows) in steps {
+            for row in rows {
+                assert_eq!(statement.execute(params_from_iter(row)).unwrap(), 1, "a row is written once");
+            }
+        }
+    }
+}
+
+/// The rows by the number in their last column, without it.
+fn by_number(connection: &Connection, table: &str, columns: &str, number: &str) -> HashMap<i64, Vec<Row>> {
+    let mut found: HashMap<i64, Vec<Row>> = HashMap::new();
+    for mut row in rows(connection, &format!("SELECT {columns}, {number} FROM {table} ORDER BY id")) {
+        let Some(Value::Integer(number)) = row.pop() else { panic!("a number") };
+        found.entry(number).or_default().push(row);
+    }
+    found
+}
+
+/// What the store's writer wrote, in order. Events of one DAG with one moment were one write.
+fn writes(connection: &Connection) -> Vec<Write> {
+    let mut dags = by_number(connection, "dag", DAG, "id");
+    let mut nodes = by_number(connection, "node", NODE, "dag_id");
+    let mut sub_tasks = by_number(connection, "sub_task", SUB_TASK, "dag_id");
+    let changed_dags = by_number(connection, "dag", &format!("{CHANGED_DAG}, id"), "id");
+    let changed_sub_tasks = by_number(connection, "sub_task", &format!("{CHANGED_SUB_TASK}, id"), "id");
+    let mut writes: Vec<Write> = Vec::new();
+    let mut last = None;
+    for event in rows(connection, &format!("SELECT {EVENT} FROM event ORDER BY id")) {
+        let (Value::Integer(at), Value::Text(kind), Value::Integer(dag)) = (&event[0], &event[1], &event[2])
+        else {
+            panic!("an event of a DAG");
+        };
+        let (dag, kind, this) = (*dag, kind.clone(), (*at, *dag));
+        let sub_task = if let Value::Integer(id) = &event[4] { Some(*id) } else { None };
+        if kind == "log" || kind == "created" || last != Some(this) {
+            writes.push(Write::default());
+        }
+        last = (kind != "log" && kind != "created").then_some(this);
+        let write = writes.last_mut().unwrap();
+        write.events.push(event);
+        if kind == "created" {
+            write.dag = dags.remove(&dag).and_then(|mut rows| rows.pop());
+            write.nodes = nodes.remove(&dag).unwrap();
+            write.sub_tasks = sub_tasks.remove(&dag).unwrap();
+        } else if kind != "log" {
+            write.changed_dag = Some(changed_dags[&dag][0].clone());
+            if let Some(id) = sub_task {
+                write.changed_sub_tasks.push(changed_sub_tasks[&id][0].clone());
+            }
+        }
+    }
+    writes
+}

@@ -1,0 +1,190 @@
+//! The engine and its store alone: durable transitions per second, beside a plain loop that writes the same rows; and how
+//! long a start takes that finds many DAGs.
+//!
+//! A DAG here has six nodes of one step each; a step writes one or two lines and is done. A transition is an event of the
+//! record (created, claimed, succeeded, …); lines are written beside them and not counted.
+
+mod bare;
+mod recovery;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt as _, stream};
+use obpilot::clock;
+use obpilot::engine::port::Level;
+use obpilot::engine::{Caps, Handle, Outcome, Registry, Step, StepCtx, StepSpec, Submission, Template};
+use obpilot::error::Result;
+use obpilot::model::AgentAddr;
+use obpilot::store::{Store, Written};
+use obpilot::tasks::Tasks;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::Effort;
+use crate::measure::median;
+use crate::table::{Budget, Figure, Line, Table};
+
+pub(crate) use recovery::share;
+
+const NODES: usize = 6;
+
+#[derive(Debug)]
+struct Quick;
+
+impl Step for Quick {
+    fn spec(&self) -> StepSpec {
+        StepSpec { key: "bench.quick", caps: Caps::of("TCBPX"), deadline: Duration::from_secs(600) }
+    }
+
+    fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
+        Box::pin(async move {
+            ctx.log(Level::Info, "looked whether anything was to be done");
+            if ctx.node % 2 == 1 {
+                ctx.log(Level::Info, "nothing was to be done, and nothing was done");
+            }
+            Outcome::with(json!({ "node": ctx.node }))
+        })
+    }
+}
+
+pub(crate) async fn measure(effort: Effort, table: &mut Table) {
+    table.section("the engine and its store");
+    for (at_once, dags) in
+        [(1, effort.pick(40, 200)), (10, effort.pick(400, 2_000)), (1_000, effort.pick(4_000, 20_000))]
+    {
+        transitions(at_once, dags, effort.pick(3, 5), table).await;
+    }
+    recovery::measure(effort, table).await;
+}
+
+/// What one run did, and in what time.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    events: u64,
+    written: Written,
+    took: Duration,
+    cpu: Duration,
+    bare: Duration,
+    bare_cpu: Duration,
+}
+
+async fn transitions(at_once: usize, dags: usize, rounds: usize, table: &mut Table) {
+    let mut runs = Vec::new();
+    for _ in 0..rounds {
+        runs.push(round(at_once, dags).await);
+    }
+    let rate = |took: fn(&Run) -> Duration| {
+        let times = runs.iter().map(|run| took(run).div_f64(run.events as f64)).collect();
+        Figure::PerSecond(median(times).as_secs_f64().recip())
+    };
+    let each = |took: fn(&Run) -> Duration| {
+        Figure::Time(median(runs.iter().map(|run| took(run).div_f64(run.events as f64)).collect()))
+    };
+    let name =
+        if at_once == 1 { "one DAG after another".to_owned() } else { format!("{at_once} DAGs at once") };
+    let line = Line::of(format!("{name}: durable transitions"), rate(|run| run.took));
+    let line = line.beside(rate(|run| run.bare));
+    table.line(if at_once == 1 { line } else { line.within(Budget::RatioAtLeast(0.6)) });
+    let last = runs[runs.len() - 1];
+    let group = last.written.writes as f64 / last.written.groups as f64;
+    table.line(Line::of("  writes and lines in one commit", Figure::Plain(group)));
+    table.line(Line::of("  CPU per transition", each(|run| run.cpu)).beside(each(|run| run.bare_cpu)));
+}
+
+/// Ours, then the same rows by a plain loop, each in a new folder of the same disk.
+async fn round(at_once: usize, dags: usize) -> Run {
+    let (ours, plain) = (folder(), folder());
+    let before = cpu();
+    let (events, written, took) = run(path(&ours), at_once, dags).await;
+    let cpu = cpu().saturating_sub(before);
+    let group = written.writes.div_ceil(written.groups);
+    let (bare, bare_cpu) = bare::run(path(&ours), path(&plain), usize::try_from(group).unwrap()).await;
+    Run { events, written, took, cpu, bare, bare_cpu }
+}
+
+async fn run(dir: &Utf8Path, at_once: usize, dags: usize) -> (u64, Written, Duration) {
+    let agent = Agent::new(dir, Quick);
+    let begun = Instant::now();
+    let one = |_| async {
+        let dag = agent.engine.submit(submission("bench.quick")).await.unwrap();
+        agent.engine.until(dag.id, |snapshot| snapshot.state.is_final()).await.unwrap();
+    };
+    stream::iter(0..dags).map(one).buffer_unordered(at_once).collect::<Vec<()>>().await;
+    let took = begun.elapsed();
+    let written = agent.store.written();
+    agent.end().await;
+    (count(dir, "SELECT count(*) FROM event WHERE kind <> 'log'"), written, took)
+}
+
+fn submission(step: &'static str) -> Submission {
+    let mut template = Template::new("bench", "Do something", json!({ "what": "nothing" }));
+    for stage in 1..=NODES {
+        template = template.then(step, format!("Stage {stage}"), own());
+    }
+    Submission { template, actor: "bench".to_owned(), key: None }
+}
+
+fn own() -> AgentAddr {
+    AgentAddr::new([127, 0, 0, 1].into(), 2886)
+}
+
+/// Store and engine, as an agent has them.
+struct Agent {
+    engine: Handle,
+    store: Store,
+    tasks: Tasks,
+}
+
+impl Agent {
+    fn new(dir: &Utf8Path, step: impl Step + 'static) -> Self {
+        let (clock, (tasks, _failures)) = (clock::system(), Tasks::new());
+        let store = Store::open(dir, Arc::clone(&clock), 1).unwrap();
+        let mut registry = Registry::default();
+        registry.add(step);
+        let engine = Handle::new(own(), Arc::new(store.clone()), registry, tasks.clone(), clock);
+        Self { engine, store, tasks }
+    }
+
+    async fn end(self) {
+        self.tasks.stop(Duration::from_secs(10)).await;
+        self.store.close().await;
+    }
+}
+
+/// In the project's own folder: `/tmp` may be no disk at all.
+pub(crate) fn folder() -> TempDir {
+    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/build");
+    std::fs::create_dir_all(build).unwrap();
+    tempfile::Builder::new().prefix("bench-").tempdir_in(build).unwrap()
+}
+
+fn path(folder: &TempDir) -> &Utf8Path {
+    Utf8Path::from_path(folder.path()).unwrap()
+}
+
+fn count(dir: &Utf8Path, sql: &str) -> u64 {
+    let connection = rusqlite::Connection::open(dir.join("store.db")).unwrap();
+    connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().try_into().unwrap()
+}
+
+/// Of this process, ended threads included.
+fn cpu() -> Duration {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
+    let micros = |time: nix::sys::time::TimeVal| {
+        Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()).try_into().unwrap())
+    };
+    micros(usage.user_time()) + micros(usage.system_time())
+}
+
+/// Rows and what is in them, as text that a plain loop can bind.
+type Row = Vec<rusqlite::types::Value>;
+
+fn rows(connection: &rusqlite::Connection, sql: &str) -> Vec<Row> {
+    let mut select = connection.prepare(sql).unwrap();
+    let columns = select.column_count();
+    let found = select.query_map([], |row| (0..columns).map(|at| row.get(at)).collect()).unwrap();
+    found.map(Result::unwrap).collect()
+}
