@@ -26,6 +26,7 @@ mod keys;
 mod login;
 mod meta;
 mod ob;
+mod on_demand;
 mod openapi;
 mod parameters;
 mod public;

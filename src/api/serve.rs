@@ -10,18 +10,25 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::body::MessageBody;
-use actix_web::dev::{Extensions, Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
+use actix_http::{HttpService, Protocol, Request, Response, TlsAcceptorConfig};
+use actix_server::GracefulShutdownSignal;
+use actix_service::boxed::{self, BoxServiceFactory};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{AppConfig, Extensions, Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
 use actix_web::middleware::NormalizePath;
-use actix_web::{App, HttpMessage, HttpServer, web};
+use actix_web::rt::net::UnixStream as Connected;
+use actix_web::{App, HttpMessage, web};
 use camino::{Utf8Path, Utf8PathBuf};
 use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::audit;
 use super::certified::{self, HasCertificate};
 use super::door::Door;
 use super::drain::{Counted, InFlight, counted};
 use super::meta::{Meta, OverTls, Peer};
+use super::on_demand::on_demand;
 use super::reply::Failure;
 use super::route;
 use super::sealed::sealed;
@@ -36,6 +43,12 @@ const SOCKET_PATH_LEN_MAX: usize = 107;
 
 /// An idle connection of a client is kept for its next request.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// A client has this long to make TLS' handshake.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+
+/// A client that was told that its connection ends has this long to end it.
+const DISCONNECT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -165,39 +178,94 @@ pub fn serve(
 ) -> Result<Served, ServeError> {
     let Listeners { tcp, unix } = listeners;
     let in_flight = InFlight::new();
-    let counter = in_flight.clone();
-    let is_by_certificate = tls.is_some_and(Tls::is_by_certificate);
-    let factory = move || {
-        let door = door.clone();
-        let (clock, witness, knocked) = (door.clone(), door.clone(), door.clone());
-        let (counter, own) = (counter.clone(), door.app().own().ip);
-        App::new()
+    let mut server = Server::build()
+        .workers(config.workers)
+        .max_concurrent_connections(config.connections_max)
+        .shutdown_timeout(config.shutdown_grace_secs)
+        .disable_signals();
+    let http = Http {
+        door,
+        in_flight: in_flight.clone(),
+        is_by_certificate: tls.is_some_and(Tls::is_by_certificate),
+        head_timeout: Duration::from_secs(config.head_timeout_secs),
+        ending: server.graceful_shutdown_signal(),
+    };
+    for listener in tcp {
+        let http = http.clone();
+        let name = listener.local_addr().map_or_else(|_| "tcp".to_owned(), |addr| addr.to_string());
+        let listening = match tls.map(Tls::config) {
+            Some(tls) => server.listen(name, listener, move || {
+                let (http, tls) = (http.clone(), tls.clone());
+                on_demand(move || {
+                    let within = TlsAcceptorConfig::default().handshake_timeout(HANDSHAKE);
+                    http.clone().service().rustls_0_23_with_config(tls.clone(), within)
+                })
+            }),
+            None => server.listen(name, listener, move || {
+                let http = http.clone();
+                on_demand(move || http.clone().service().tcp_auto_h2c())
+            }),
+        };
+        server = listening.map_err(ServeError::Server)?;
+    }
+    let listening = server.listen_uds("socket", unix, move || {
+        let http = http.clone();
+        on_demand(move || {
+            fn_service(async |io: Connected| Ok((io, Protocol::Http1, None))).and_then(http.clone().service())
+        })
+    });
+    let server = listening.map_err(ServeError::Server)?.run();
+    let handle = server.handle();
+    Ok(Served { server, handle, in_flight })
+}
+
+/// What the HTTP services of all listeners have in common.
+#[derive(Clone)]
+struct Http {
+    door: Door,
+    in_flight: InFlight,
+    is_by_certificate: bool,
+    head_timeout: Duration,
+    ending: GracefulShutdownSignal,
+}
+
+/// All routes, from a request to its answer.
+type Routes = BoxServiceFactory<(), Request, ServiceResponse<Counted>, Response<BoxBody>, ()>;
+
+impl Http {
+    fn service<Io>(self) -> HttpService<Io, Routes, Counted>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let (head_timeout, ending) = (self.head_timeout, self.ending.clone());
+        HttpService::build()
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(head_timeout)
+            .client_disconnect_timeout(DISCONNECT)
+            .graceful_shutdown_signal(move || {
+                let ending = ending.clone();
+                async move { ending.notified().await }
+            })
+            .on_connect_ext(|io: &Io, extensions: &mut Extensions| note_peer(io, extensions))
+            .finish(self.routes())
+    }
+
+    fn routes(self) -> Routes {
+        let Self { door, in_flight, is_by_certificate, .. } = self;
+        let (clock, witness, knocked, own) = (door.clone(), door.clone(), door.clone(), door.app().own().ip);
+        let app = App::new()
             .app_data(web::Data::new(door))
             .configure(v2::configure)
             .configure(route::configure)
             .wrap(NormalizePath::trim())
             .wrap_fn(move |request, service| audit::witness(request, service, witness.clone()))
             .wrap_fn(move |request, service| known(request, service, is_by_certificate, &knocked))
-            .wrap_fn(move |request, service| guard(request, service, own, clock.now().as_second(), &counter))
-    };
-    let mut server = HttpServer::new(factory)
-        .workers(config.workers)
-        .max_connections(config.connections_max)
-        .client_request_timeout(Duration::from_secs(config.head_timeout_secs))
-        .keep_alive(KEEP_ALIVE)
-        .shutdown_timeout(config.shutdown_grace_secs)
-        .disable_signals()
-        .on_connect(note_peer);
-    for listener in tcp {
-        let listening = match tls {
-            Some(tls) => server.listen_rustls_0_23(listener, tls.config()),
-            None => server.listen_auto_h2c(listener),
-        };
-        server = listening.map_err(ServeError::Server)?;
+            .wrap_fn(move |request, service| {
+                guard(request, service, own, clock.now().as_second(), &in_flight)
+            });
+        let app = app.into_factory().map_err(|error| error.error_response().into());
+        boxed::factory(map_config(app, |()| AppConfig::default()))
     }
-    let server = server.listen_uds(unix).map_err(ServeError::Server)?.run();
-    let handle = server.handle();
-    Ok(Served { server, handle, in_flight })
 }
 
 /// Where clients have to show a certificate, nothing is looked at for who has shown none.

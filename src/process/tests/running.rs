@@ -223,7 +223,8 @@ fn open_in(process: &str, home: &Utf8Path) -> BTreeSet<String> {
     // A descriptor may be closed between its listing and this look.
     let targets = entries.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
     let targets = targets.filter_map(|target| target.into_os_string().into_string().ok());
-    let shared = |target: &String| ["/dev/", "anon_inode:", home.as_str()].iter().any(|it| target.starts_with(it));
+    let shared =
+        |target: &String| ["/dev/", "anon_inode:", home.as_str()].iter().any(|it| target.starts_with(it));
     targets.filter(|target| !shared(target)).collect()
 }
 
