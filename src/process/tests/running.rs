@@ -232,6 +232,8 @@ fn open_in(process: &str, home: &Utf8Path) -> BTreeSet<String> {
 async fn the_database_gets_a_session_of_its_own_and_nothing_of_the_agents() {
     let rig = Rig::real().await;
     let open = (tempfile::NamedTempFile::new().unwrap(), std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    // As if whoever started the agent had left it open: nothing but the agent keeps it from its database.
+    rustix::io::fcntl_setfd(&open.0, rustix::io::FdFlags::empty()).unwrap();
     let of_the_agent = open_in("self", &rig.home);
     assert!(of_the_agent.len() >= 2, "a file and a listener at least: {open:?}, {of_the_agent:?}");
     let server = rig.started().await;
