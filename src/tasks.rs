@@ -3,7 +3,8 @@
 //! Purpose: every long-running part of the agent says, when it is spawned, what its failure means and how it
 //! stops; stopping the agent is then one call that waits for those who must finish and drops the rest.
 //!
-//! Invariant: nothing outlives [`Tasks::stop`] but OS processes that are meant to (the database).
+//! Invariants: nothing outlives [`Tasks::stop`] but OS processes that are meant to (the database); what is spawned runs on the
+//! runtime of the agent, never on that of the HTTP worker whose request began it.
 //!
 //! Not here: the order in which parts stop (`daemon::run`); the steps' own cancellation (`engine::run`).
 
@@ -12,7 +13,8 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,16 +57,22 @@ impl Kind {
 /// Cheap handle; all clones belong to one agent.
 #[derive(Clone, Debug)]
 pub struct Tasks {
+    runtime: Handle,
     tracker: TaskTracker,
     token: CancellationToken,
     failed: mpsc::UnboundedSender<String>,
 }
 
 impl Tasks {
-    /// The receiver yields the name and reason of the first part without which the agent cannot go on.
+    /// Everything runs on the runtime that this is called on. The receiver yields the name and reason of the first part without
+    /// which the agent cannot go on.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<String>) {
         let (failed, failures) = mpsc::unbounded_channel();
-        (Self { tracker: TaskTracker::new(), token: CancellationToken::new(), failed }, failures)
+        let (runtime, tracker, token) = (Handle::current(), TaskTracker::new(), CancellationToken::new());
+        (Self { runtime, tracker, token, failed }, failures)
     }
 
     /// Cancelled when the agent stops.
@@ -95,7 +103,30 @@ impl Tasks {
             }
         };
         #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-        let _detached = tokio::spawn(self.tracker.track_future(guarded));
+        let _detached = self.runtime.spawn(self.tracker.track_future(guarded));
+    }
+
+    /// Work that is done to its end, or to the agent's, though its caller may go.
+    ///
+    /// # Panics
+    /// When the work does.
+    pub async fn to_its_end<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        let (done, answer) = oneshot::channel();
+        self.spawn(kind, async move {
+            if done.send(work.await).is_err() {
+                tracing::debug!(task = kind.name, "a caller has gone before its answer");
+            }
+        });
+        match answer.await {
+            Ok(value) => value,
+            // The agent stops, and this caller with it.
+            Err(_) if self.token.is_cancelled() => std::future::pending().await,
+            Err(_) => panic!("{} panicked, see the line before", kind.name),
+        }
     }
 
     /// Runs blocking work (crypto, file walks) off the async threads.

@@ -20,7 +20,7 @@ use super::template::{Definition, Template, TemplateError};
 use crate::clock::Clock;
 use crate::error::{Code, Error, Result};
 use crate::model::{AgentAddr, DagId, NodeId, SubTaskId};
-use crate::tasks::Tasks;
+use crate::tasks::{Kind, Tasks};
 
 /// How many DAGs that were found at the start are read, and wait for their first commit, at a time: few enough for the store to
 /// take them, enough to fill its groups.
@@ -100,18 +100,10 @@ impl Handle {
     pub async fn submit(&self, submission: Submission) -> Result<Snapshot, SubmitError> {
         let Submission { template, actor, key } = submission;
         let definition = template.define(&self.shared.registry)?;
-        let created = self
-            .shared
-            .journal
-            .create(NewDag { definition, stamp: self.shared.stamp(actor), key, begins: true })
-            .await?;
-        match created.begun {
-            Some(begun) => Shared::begin(&self.shared, begun),
-            // An agent that stops has recorded it, and takes it up at its next start.
-            None if created.is_new => drop(Shared::tell(&self.shared, created.snapshot.id, None)),
-            None => {}
-        }
-        Ok(created.snapshot)
+        let new = NewDag { definition, stamp: self.shared.stamp(actor), key, begins: true };
+        // A caller who goes, as a client does that closes its connection, leaves no task that is recorded and never begun.
+        let shared = Arc::clone(&self.shared);
+        self.shared.tasks.to_its_end(Kind::helper("submit"), async move { shared.create(new).await }).await
     }
 
     /// The DAG that a template would make, without making it.

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::Actor;
 use super::event::At;
-use super::port::{Journal, Stamp};
+use super::handle::SubmitError;
+use super::port::{Journal, NewDag, Stamp};
 use super::recover::recover;
 use super::registry::Registry;
 use super::single::Single;
@@ -161,6 +162,18 @@ impl Shared {
         let dag = found.id;
         let live = Self::spawn(shared, dag, First::Found(Box::new(found), permit));
         shared.actors().insert(dag, live);
+    }
+
+    /// Records a DAG and starts it, unless its key is one that was used.
+    pub(super) async fn create(self: Arc<Self>, new: NewDag) -> std::result::Result<Snapshot, SubmitError> {
+        let created = self.journal.create(new).await?;
+        match created.begun {
+            Some(begun) => Self::begin(&self, begun),
+            // An agent that stops has recorded it, and takes it up at its next start.
+            None if created.is_new => drop(Self::tell(&self, created.snapshot.id, None)),
+            None => {}
+        }
+        Ok(created.snapshot)
     }
 
     /// Starts a DAG that was created just now. Somebody may have been faster and have made its task: that one is told.

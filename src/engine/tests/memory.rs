@@ -84,15 +84,18 @@ fn take_lock(state: &mut State, snapshot: &Snapshot) -> Result<(), JournalError>
 impl Journal for Memory {
     fn create(&self, new: NewDag) -> BoxFuture<'_, Result<Created, JournalError>> {
         Box::pin(async move {
-            let mut state = self.state.lock().unwrap();
             let mut snapshot = fresh(new.definition);
-            snapshot.id = DagId(i64::try_from(state.dags.len()).unwrap() + 1);
-            if snapshot.definition.lock.is_some() {
-                take_lock(&mut state, &snapshot)?;
+            {
+                let mut state = self.state.lock().unwrap();
+                snapshot.id = DagId(i64::try_from(state.dags.len()).unwrap() + 1);
+                if snapshot.definition.lock.is_some() {
+                    take_lock(&mut state, &snapshot)?;
+                }
+                state.dags.insert(snapshot.id, snapshot.clone());
             }
-            state.dags.insert(snapshot.id, snapshot.clone());
-            drop(state);
             self.publish(snapshot.id, "created");
+            // As in the store, where the answer comes after the commit: a caller may be gone by then.
+            tokio::task::yield_now().await;
             Ok(Created { snapshot, begun: None, is_new: true })
         })
     }

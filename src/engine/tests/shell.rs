@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::super::event::At;
+use super::super::port::Journal as _;
 use super::super::run::LEASE_OVER;
 use super::super::state::{DagState, Operator, Steer, SubTaskState};
 use super::super::{Handle, Outcome, Registry, Step, StepCtx, Submission, Template};
@@ -95,6 +96,25 @@ async fn results_reach_later_steps_and_logs_reach_the_journal() {
     let end = rig.rest(dag).await;
     assert_eq!(end.state, DagState::Succeeded, "{:?}", rig.journal.logs());
     assert!(rig.journal.logs().contains(&"Info on 127.0.0.1:2886".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_recorded_is_begun_although_its_caller_goes() {
+    let rig = rig(registry(vec![fn_step("t.one", "", LONG, |_| Box::pin(async { Outcome::done() }))]));
+    let template = Template::new("test", "Test", Value::Null).then("t.one", "One", addr(1));
+    let submission = Submission { template, actor: "test".into(), key: None };
+    let mut news = rig.journal.feed();
+    {
+        let mut submitting = Box::pin(rig.engine.submit(submission));
+        let recorded = async { while news.recv().await.unwrap().kind != "created" {} };
+        tokio::select! {
+            biased;
+            () = recorded => {}
+            _ = &mut submitting => panic!("it waits for the answer of the journal"),
+        }
+    }
+    let ended = async { while news.recv().await.unwrap().kind != "ended" {} };
+    tokio::time::timeout(LONG, ended).await.expect("somebody works on it");
 }
 
 #[tokio::test(start_paused = true)]
