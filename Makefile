@@ -55,7 +55,7 @@ check: deny ## What needs no running: format, lints, docs, licences
 	$(DENY) --locked check bans licenses sources
 
 .PHONY: bench
-bench: build engine ## What it costs, measured now beside the same work done bare; QUICK=1 in three minutes, ONLY=engine one section
+bench: engine ## What it costs, measured now beside the same work done bare; QUICK=1 in three minutes, ONLY=engine one section
 	QUICK=$(QUICK) ONLY=$(ONLY) cargo bench --locked --bench bench
 
 .PHONY: soak
