@@ -510,7 +510,7 @@ async fn one_sub_task_is_cancelled_retried_and_passed_by_its_number() {
 #[tokio::test(start_paused = true)]
 async fn a_node_may_have_a_deadline_of_its_own_and_a_step_knows_its_node() {
     let rig = rig(registry(vec![fn_step("t.slow", "", LONG, |ctx| {
-        Box::pin(async move { if ctx.node == 0 { Outcome::done() } else { std::future::pending().await } })
+        Box::pin(async move { if ctx.node() == 0 { Outcome::done() } else { std::future::pending().await } })
     })]));
     let template = Template::new("test", "Slow", Value::Null)
         .then("t.slow", "First", addr(1))
