@@ -84,7 +84,7 @@ impl Rig {
         self.store.create(new).await.map(|created| created.snapshot)
     }
 
-    /// Commits these events and what is planned after them.
+    /// Commits these events and what is planned after them: the rows say the same.
     async fn take(&self, dag: &mut Snapshot, mut events: Vec<Event>) -> Result<(), JournalError> {
         self.clock.advance(Duration::from_millis(1));
         let stamp = self.stamp();
@@ -100,6 +100,7 @@ impl Rig {
         after.revision += 1;
         let change = Change { revision, events: events.into(), stamp, after: Arc::new(after.clone()) };
         self.store.append(change).await?;
+        assert_eq!(self.store.load(dag.id).await.unwrap().as_ref(), Some(&after));
         *dag = after;
         Ok(())
     }
@@ -221,6 +222,20 @@ async fn what_a_dag_is_steered_by_survives_reopening() {
     rig.assert_sound();
 }
 
+/// A cancel that came too late for one node skips the next when that one ends: only the skip tells it.
+#[tokio::test]
+async fn what_is_skipped_after_a_cancel_is_stored() {
+    let rig = rig();
+    let mut dag = rig.create(2, None).await.unwrap();
+    rig.take(&mut dag, vec![]).await.unwrap();
+    let events = operate(&dag, Operator::Cancel).unwrap();
+    rig.take(&mut dag, events).await.unwrap();
+    assert_eq!(dag.nodes[1].operator, Operator::Run);
+    let too_late = Event::Succeeded { at: At { node: 0, sub: 0 }, attempt: 1, output: Output::default() };
+    rig.take(&mut dag, vec![too_late]).await.unwrap();
+    assert_eq!(dag.nodes[1].operator, Operator::Cancel);
+}
+
 #[tokio::test]
 async fn w33_full_synchronous_and_wal_are_really_on() {
     let rig = rig();
@@ -276,11 +291,16 @@ async fn a_refused_write_takes_back_nothing_of_its_neighbours() {
 async fn w4_a_stale_change_is_refused_and_leaves_nothing() {
     let rig = rig();
     let mut dag = rig.create(1, None).await.unwrap();
+    let mut neighbour = rig.create(1, None).await.unwrap();
     let mut stale = dag.clone();
     rig.take(&mut dag, vec![]).await.unwrap();
     let before = rig.store.newest().await.unwrap();
-    assert!(matches!(rig.take(&mut stale, vec![]).await, Err(JournalError::Stale)));
-    assert_eq!(rig.store.newest().await.unwrap(), before);
+    let both = async { tokio::join!(rig.take(&mut stale, vec![]), rig.take(&mut neighbour, vec![])) };
+    let (refused, taken) = rig.in_one_group(both).await;
+    assert!(matches!(refused, Err(JournalError::Stale)), "{refused:?}");
+    taken.unwrap();
+    // Of the neighbour: it started, and its step was claimed.
+    assert_eq!(rig.store.newest().await.unwrap().0, before.0 + 2);
     rig.assert_sound();
 }
 
@@ -293,6 +313,7 @@ async fn a_half_written_change_fails_its_group_once_and_then_only_itself() {
     let mut last = rig.create(1, None).await.unwrap();
     let before = (rig.store.newest().await.unwrap(), rig.store.written().groups);
     let mut feed = Journal::feed(&rig.store);
+    let line = rig.line(&last, "one");
     for is_careful in [false, true] {
         // The second of them finds the first one's lock when all events are written.
         let twice = vec![Event::LockTaken, Event::LockTaken];
@@ -300,10 +321,11 @@ async fn a_half_written_change_fails_its_group_once_and_then_only_itself() {
             tokio::join!(
                 rig.take(&mut first, vec![]),
                 rig.take(&mut half, twice),
+                async { rig.store.log(line.clone()) },
                 rig.take(&mut last, vec![])
             )
         };
-        let (begun, failed, ended) = rig.in_one_group(changes).await;
+        let (begun, failed, (), ended) = rig.in_one_group(changes).await;
         assert!(matches!(failed, Err(JournalError::Store(_))), "{failed:?}");
         assert_eq!((begun.is_ok(), ended.is_ok()), (is_careful, is_careful), "{begun:?} {ended:?}");
         for dag in [&first, &half, &last] {
@@ -323,8 +345,10 @@ async fn a_half_written_change_fails_its_group_once_and_then_only_itself() {
     );
     let told = std::iter::from_fn(|| feed.try_recv().ok());
     let told: Vec<_> = told.map(|record| (record.dag.unwrap(), record.kind.clone())).collect();
-    let of = |dag: &Snapshot| ["started", "claimed"].map(|kind| (dag.id, kind.to_owned()));
-    assert_eq!(told, [of(&first), of(&last)].concat());
+    let of = |dag: &Snapshot, kinds: &[&str]| kinds.iter().map(|kind| (dag.id, (*kind).to_owned())).collect();
+    let (kept, begun): (Vec<_>, Vec<_>) = (of(&last, &["log"]), of(&first, &["started", "claimed"]));
+    let ended = of(&last, &["log", "started", "claimed"]);
+    assert_eq!(told, [kept, begun, ended].concat(), "a line has no caller to tell, and is kept");
 }
 
 /// What follows from a creation is in the store with it: one commit, and the rows are the sum of the events.
