@@ -565,3 +565,23 @@ async fn sleep_some(pause: Option<Duration>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    /// Those who watch hear what is new; those who ask know how old it is.
+    #[test]
+    fn that_it_was_asked_again_is_no_news() {
+        let (service, handle) = new(Engine::default(), clock::system());
+        let mut watch = handle.watch();
+        service.set(|health| health.sql = Sql::Serving);
+        assert!(watch.has_changed().unwrap() && handle.now().is_stale());
+        watch.mark_unchanged();
+        service.set(|health| health.probed = Some(Stopwatch::start()));
+        assert!(!watch.has_changed().unwrap() && !handle.now().is_stale());
+        service.forget_probe();
+        assert!(!watch.has_changed().unwrap() && handle.now().is_stale());
+    }
+}
