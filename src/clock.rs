@@ -36,7 +36,7 @@ pub fn system() -> Arc<dyn Clock> {
 }
 
 /// A stop watch on the monotonic clock, for durations that are shown or compared with a limit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopwatch(std::time::Instant);
 
 impl Stopwatch {

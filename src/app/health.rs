@@ -8,7 +8,7 @@
 //!
 //! Not here: starting and stopping (`flow`), how a process is watched (`process`).
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -67,6 +67,8 @@ pub struct Health {
     pub has_served: bool,
     /// What the policy is about to do, or why it does nothing more.
     pub policy: Option<String>,
+    /// When SQL was asked last, of this life and with this password.
+    probed: Option<Stopwatch>,
 }
 
 impl Health {
@@ -78,7 +80,17 @@ impl Health {
             sql_since: now,
             has_served: false,
             policy: None,
+            probed: None,
         }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.probed.is_some_and(|probed| probed.elapsed() < FRESH)
+    }
+
+    /// Whoever asks gets a new look, unless the last one is young and good, or the password is refused.
+    fn is_stale(&self) -> bool {
+        !self.is_fresh() || !matches!(self.sql, Sql::Serving | Sql::Refused)
     }
 
     pub fn is_serving(&self) -> bool {
@@ -142,21 +154,6 @@ pub struct Handle {
     health: watch::Receiver<Health>,
     /// Bounded: a full one means that a probe is under way, which answers everybody.
     wishes: mpsc::Sender<oneshot::Sender<()>>,
-    probed: Probed,
-}
-
-/// When SQL was asked last, of this life and with this password.
-#[derive(Clone, Debug, Default)]
-struct Probed(Arc<Mutex<Option<Stopwatch>>>);
-
-impl Probed {
-    fn set(&self, probed: Option<Stopwatch>) {
-        *self.0.lock().expect("no holder of this lock panics") = probed;
-    }
-
-    fn is_fresh(&self) -> bool {
-        self.0.lock().expect("no holder of this lock panics").is_some_and(|probed| probed.elapsed() < FRESH)
-    }
 }
 
 impl Handle {
@@ -168,7 +165,7 @@ impl Handle {
     /// As seen no longer than a moment ago, unless that takes longer than `limit`.
     pub async fn fresh(&self, limit: Duration) -> Health {
         let seen = self.now();
-        if !is_stale(&seen, &self.probed) {
+        if !seen.is_stale() {
             return seen;
         }
         let (reply, answer) = oneshot::channel();
@@ -191,7 +188,6 @@ pub struct Service {
     wishes: mpsc::Receiver<oneshot::Sender<()>>,
     config: Engine,
     clock: Arc<dyn Clock>,
-    probed: Probed,
     /// Lives in a row that were too short.
     short_lives: u32,
     /// When the policy restarts. A point in time, not a pause: questions about the status come in between.
@@ -209,18 +205,9 @@ impl std::fmt::Debug for Service {
 pub fn new(config: Engine, clock: Arc<dyn Clock>) -> (Service, Handle) {
     let (health, seen) = watch::channel(Health::blank(clock.now()));
     let (wish, wishes) = mpsc::channel(64);
-    let probed = Probed::default();
-    let service = Service {
-        health,
-        wishes,
-        config,
-        clock,
-        probed: probed.clone(),
-        short_lives: 0,
-        restart_at: None,
-        restarting: None,
-    };
-    (service, Handle { health: seen, wishes: wish, probed })
+    let service =
+        Service { health, wishes, config, clock, short_lives: 0, restart_at: None, restarting: None };
+    (service, Handle { health: seen, wishes: wish })
 }
 
 /// Rings so long after it was set.
@@ -313,7 +300,6 @@ impl Service {
             return;
         }
         let now = self.clock.now();
-        self.probed.set(None);
         self.restart_at = None;
         let seen = process.clone();
         self.set(|health| *health = Health { process: Some(seen), ..Health::blank(now) });
@@ -351,14 +337,14 @@ impl Service {
             };
             match woken {
                 Woken::Wish(reply) => {
-                    if is_stale(&self.health.borrow(), &self.probed) {
-                        self.probed.set(None);
+                    if self.health.borrow().is_stale() {
+                        self.forget_probe();
                         self.probe(app).await;
                     }
                     let _gone = reply.send(());
                 }
                 Woken::Restarted(is_well) => self.restarted(is_well),
-                Woken::Changed => self.probed.set(None),
+                Woken::Changed => self.forget_probe(),
                 Woken::Look => {}
                 Woken::Ended | Woken::Restart | Woken::Stop => return woken,
             }
@@ -397,7 +383,7 @@ impl Service {
     }
 
     async fn probe(&mut self, app: &App) {
-        if self.probed.is_fresh() {
+        if self.health.borrow().is_fresh() {
             return;
         }
         let (process, before) = {
@@ -419,7 +405,7 @@ impl Service {
                 Login::NoAnswer => Sql::Silent(error.text().to_owned()),
             },
         };
-        self.probed.set(Some(Stopwatch::start()));
+        let probed = Some(Stopwatch::start());
         if std::mem::discriminant(&before) != std::mem::discriminant(&sql) {
             self.record_sql(app, &before, &sql).await;
         }
@@ -430,6 +416,7 @@ impl Service {
             }
             health.has_served |= sql == Sql::Serving;
             health.sql = sql;
+            health.probed = probed;
         });
     }
 
@@ -540,10 +527,16 @@ impl Service {
 
     fn set(&self, change: impl FnOnce(&mut Health)) {
         self.health.send_if_modified(|health| {
-            let before = health.clone();
+            let mut before = health.clone();
             change(health);
+            // That it was asked again is no news.
+            before.probed = health.probed;
             *health != before
         });
+    }
+
+    fn forget_probe(&self) {
+        self.set(|health| health.probed = None);
     }
 
     /// What cannot be recorded now is seen again at the next look.
@@ -552,11 +545,6 @@ impl Service {
             tracing::error!(cause = %error.chain(), "what was seen of the database could not be recorded");
         }
     }
-}
-
-/// Whoever asks gets a new look, unless the last one is young and good, or the password is refused.
-fn is_stale(seen: &Health, probed: &Probed) -> bool {
-    !probed.is_fresh() || !matches!(seen.sql, Sql::Serving | Sql::Refused)
 }
 
 /// Ready when there is something under way and it has ended; then there is nothing under way.
@@ -575,5 +563,25 @@ async fn sleep_some(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    /// Those who watch hear what is new; those who ask know how old it is.
+    #[test]
+    fn that_it_was_asked_again_is_no_news() {
+        let (service, handle) = new(Engine::default(), clock::system());
+        let mut watch = handle.watch();
+        service.set(|health| health.sql = Sql::Serving);
+        assert!(watch.has_changed().unwrap() && handle.now().is_stale());
+        watch.mark_unchanged();
+        service.set(|health| health.probed = Some(Stopwatch::start()));
+        assert!(!watch.has_changed().unwrap() && !handle.now().is_stale());
+        service.forget_probe();
+        assert!(!watch.has_changed().unwrap() && handle.now().is_stale());
     }
 }

@@ -421,7 +421,6 @@ impl Actor {
             dag: snapshot.id,
             dag_ref: GenericId::agent(self.shared.own, snapshot.id.0).to_string(),
             dag_name: snapshot.definition.name.as_str().into(),
-            node: at.node,
             node_name: def.name.as_str().into(),
             sub_task: sub.id,
             agent: sub.agent,

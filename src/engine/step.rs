@@ -95,8 +95,6 @@ pub struct StepCtx {
     /// Generic id of the DAG, as clients and peers know it.
     pub dag_ref: String,
     pub dag_name: Arc<str>,
-    /// Its node's place in the DAG, from 0: tells apart the nodes of one step.
-    pub node: usize,
     pub node_name: Arc<str>,
     pub sub_task: SubTaskId,
     /// The agent this sub-task is about.
@@ -129,6 +127,11 @@ impl StepCtx {
     pub fn params<P: DeserializeOwned>(&self) -> Result<P> {
         P::deserialize(&self.snapshot.definition.params)
             .map_err(|e| Error::unexpected("the task's parameters cannot be read").with_source(e))
+    }
+
+    /// Its node's place in the DAG, from 0: tells apart the nodes of one step.
+    pub fn node(&self) -> usize {
+        self.at.node
     }
 
     /// The first of its node's sub-tasks.
@@ -175,7 +178,7 @@ impl StepCtx {
 
     /// How long one execution may take in all.
     pub fn allowed(&self) -> Duration {
-        Duration::from_secs(self.snapshot.definition_of(self.node).deadline_secs)
+        Duration::from_secs(self.snapshot.definition_of(self.at.node).deadline_secs)
     }
 
     pub fn has_signal(&self, signal: &str) -> bool {

@@ -423,14 +423,9 @@ async fn delete_zone(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use futures_util::future::BoxFuture;
-
     use super::*;
-    use crate::cluster::{Members, ReplicaRow, ServerRow, ZoneRow};
-    use crate::flow::peers::Stranger;
-    use crate::model::{Invitation, Password};
+    use crate::cluster::{ReplicaRow, ServerRow, ZoneRow};
+    use crate::flow::tests::Away;
 
     fn server(last: u8) -> ServerAddr {
         ServerAddr::new([10, 0, 0, last].into(), 2882)
@@ -509,52 +504,12 @@ mod tests {
         assert_eq!(names(&params(Some("z4"), false)), zone);
     }
 
-    /// Not reached so many times, then of this identity.
-    #[derive(Debug)]
-    struct Dying(AtomicU32, Identity);
-
-    impl Gate for Dying {
-        fn look(&self, _: AgentAddr) -> BoxFuture<'_, Result<Stranger>> {
-            let is_away =
-                self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |times| times.checked_sub(1)).is_ok();
-            let found = Stranger {
-                identity: self.1,
-                version: "4.5.0.0".to_owned(),
-                ob_version: String::new(),
-                engine: "observer".to_owned(),
-            };
-            Box::pin(async move {
-                if is_away { Err(Error::new(Code::RpcRequestFailed, "nobody is there")) } else { Ok(found) }
-            })
-        }
-
-        fn join<'a>(
-            &'a self,
-            _: AgentAddr,
-            _: &'a Password,
-            _: &'a Member,
-            _: bool,
-        ) -> BoxFuture<'a, Result<Members>> {
-            unreachable!("nobody joins")
-        }
-
-        fn invite<'a>(
-            &'a self,
-            _: AgentAddr,
-            _: &'a Password,
-            _: &'a Invitation,
-            _: bool,
-        ) -> BoxFuture<'a, Result<Member>> {
-            unreachable!("nobody is added")
-        }
-    }
-
     /// It became SINGLE, refused us, and was killed before we looked: it has done what it was told all the same.
     #[tokio::test(start_paused = true)]
     async fn who_dies_after_it_has_refused_is_looked_at_when_it_is_back() {
         let agent = AgentAddr::new([10, 0, 0, 3].into(), 2886);
         let judged = async |times, identity| {
-            let gate = Dying(AtomicU32::new(times), identity);
+            let gate = Away::for_times(times, identity);
             let refusal = Error::new(Code::RpcRequestError, "not authorised");
             refused(&gate, agent, Duration::from_secs(60), refusal).await
         };

@@ -156,35 +156,12 @@ pub(super) fn update(
 
 /// What somebody wished, or what became of it: only these change what was asked of a node.
 fn is_wish(event: &Event) -> bool {
-    match event {
-        Event::Skipped { .. }
-        | Event::CancelAsked
-        | Event::RetryAsked
-        | Event::RollbackAsked
-        | Event::Passed
-        | Event::NodePassed { .. }
-        | Event::SubTaskRetryAsked { .. }
-        | Event::SubTaskPassed { .. }
-        | Event::SubTaskCancelAsked { .. } => true,
-        Event::Created { .. }
-        | Event::Started
-        | Event::Claimed { .. }
-        | Event::Resumed { .. }
-        | Event::Noted { .. }
-        | Event::Succeeded { .. }
-        | Event::Failed { .. }
-        | Event::Waits { .. }
-        | Event::Stopped { .. }
-        | Event::Signalled { .. }
-        | Event::Ended { .. }
-        | Event::LockTaken
-        | Event::LockReleased { .. } => false,
-    }
+    is_about_all(event) || matches!(event, Event::Skipped { .. } | Event::SubTaskCancelAsked { .. })
 }
 
-/// Sub-tasks whose rows may have changed: those the events name, or all after an event about the whole DAG.
-fn touched(after: &Snapshot, events: &[Event]) -> BTreeSet<At> {
-    let is_about_all = |event: &Event| match event {
+/// It may change any sub-task of its DAG, not only one that it names.
+fn is_about_all(event: &Event) -> bool {
+    match event {
         Event::CancelAsked
         | Event::RetryAsked
         | Event::RollbackAsked
@@ -207,7 +184,11 @@ fn touched(after: &Snapshot, events: &[Event]) -> BTreeSet<At> {
         | Event::Ended { .. }
         | Event::LockTaken
         | Event::LockReleased { .. } => false,
-    };
+    }
+}
+
+/// Sub-tasks whose rows may have changed: those the events name, or all after an event about the whole DAG.
+fn touched(after: &Snapshot, events: &[Event]) -> BTreeSet<At> {
     if events.iter().any(is_about_all) {
         return after.sub_tasks().map(|(at, _)| at).collect();
     }

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::error::StoreError;
 use super::open::connect;
@@ -82,7 +84,7 @@ impl Rig {
         self.store.create(new).await.map(|created| created.snapshot)
     }
 
-    /// Commits these events and what is planned after them.
+    /// Commits these events and what is planned after them: the rows say the same.
     async fn take(&self, dag: &mut Snapshot, mut events: Vec<Event>) -> Result<(), JournalError> {
         self.clock.advance(Duration::from_millis(1));
         let stamp = self.stamp();
@@ -98,6 +100,7 @@ impl Rig {
         after.revision += 1;
         let change = Change { revision, events: events.into(), stamp, after: Arc::new(after.clone()) };
         self.store.append(change).await?;
+        assert_eq!(self.store.load(dag.id).await.unwrap().as_ref(), Some(&after));
         *dag = after;
         Ok(())
     }
@@ -112,6 +115,27 @@ impl Rig {
                 Event::Succeeded { at, attempt, output: Output { data: json!(1), shown: Value::Null } };
             self.take(dag, vec![event]).await.unwrap();
         }
+    }
+
+    /// Holds the writer until all of these wait: then they are one group.
+    async fn in_one_group<T>(&self, writes: impl Future<Output = T>) -> T {
+        let (tell, is_held) = oneshot::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let hold = move |_: &mut Scope<'_>| -> Result<(), StoreError> {
+            tell.send(()).unwrap();
+            released.recv().unwrap();
+            Ok(())
+        };
+        let queueing = async {
+            is_held.await.unwrap();
+            let mut writes = std::pin::pin!(writes);
+            assert!((&mut writes).now_or_never().is_none(), "answered while the writer was held");
+            release.send(()).unwrap();
+            writes.await
+        };
+        let (held, done) = tokio::join!(self.store.inner.writer.write(hold), queueing);
+        held.unwrap();
+        done
     }
 
     fn line(&self, dag: &Snapshot, text: &str) -> LogLine {
@@ -198,6 +222,20 @@ async fn what_a_dag_is_steered_by_survives_reopening() {
     rig.assert_sound();
 }
 
+/// A cancel that came too late for one node skips the next when that one ends: only the skip tells it.
+#[tokio::test]
+async fn what_is_skipped_after_a_cancel_is_stored() {
+    let rig = rig();
+    let mut dag = rig.create(2, None).await.unwrap();
+    rig.take(&mut dag, vec![]).await.unwrap();
+    let events = operate(&dag, Operator::Cancel).unwrap();
+    rig.take(&mut dag, events).await.unwrap();
+    assert_eq!(dag.nodes[1].operator, Operator::Run);
+    let too_late = Event::Succeeded { at: At { node: 0, sub: 0 }, attempt: 1, output: Output::default() };
+    rig.take(&mut dag, vec![too_late]).await.unwrap();
+    assert_eq!(dag.nodes[1].operator, Operator::Cancel);
+}
+
 #[tokio::test]
 async fn w33_full_synchronous_and_wal_are_really_on() {
     let rig = rig();
@@ -253,12 +291,64 @@ async fn a_refused_write_takes_back_nothing_of_its_neighbours() {
 async fn w4_a_stale_change_is_refused_and_leaves_nothing() {
     let rig = rig();
     let mut dag = rig.create(1, None).await.unwrap();
+    let mut neighbour = rig.create(1, None).await.unwrap();
     let mut stale = dag.clone();
     rig.take(&mut dag, vec![]).await.unwrap();
     let before = rig.store.newest().await.unwrap();
-    assert!(matches!(rig.take(&mut stale, vec![]).await, Err(JournalError::Stale)));
-    assert_eq!(rig.store.newest().await.unwrap(), before);
+    let both = async { tokio::join!(rig.take(&mut stale, vec![]), rig.take(&mut neighbour, vec![])) };
+    let (refused, taken) = rig.in_one_group(both).await;
+    assert!(matches!(refused, Err(JournalError::Stale)), "{refused:?}");
+    taken.unwrap();
+    // Of the neighbour: it started, and its step was claimed.
+    assert_eq!(rig.store.newest().await.unwrap().0, before.0 + 2);
     rig.assert_sound();
+}
+
+/// A change that fails when half of it is written takes its group with it, once; after that it takes nobody with it.
+#[tokio::test]
+async fn a_half_written_change_fails_its_group_once_and_then_only_itself() {
+    let rig = rig();
+    let mut first = rig.create(1, None).await.unwrap();
+    let mut half = rig.create(1, None).await.unwrap();
+    let mut last = rig.create(1, None).await.unwrap();
+    let before = (rig.store.newest().await.unwrap(), rig.store.written().groups);
+    let mut feed = Journal::feed(&rig.store);
+    let line = rig.line(&last, "one");
+    for is_careful in [false, true] {
+        // The second of them finds the first one's lock when all events are written.
+        let twice = vec![Event::LockTaken, Event::LockTaken];
+        let changes = async {
+            tokio::join!(
+                rig.take(&mut first, vec![]),
+                rig.take(&mut half, twice),
+                async { rig.store.log(line.clone()) },
+                rig.take(&mut last, vec![])
+            )
+        };
+        let (begun, failed, (), ended) = rig.in_one_group(changes).await;
+        assert!(matches!(failed, Err(JournalError::Store(_))), "{failed:?}");
+        assert_eq!((begun.is_ok(), ended.is_ok()), (is_careful, is_careful), "{begun:?} {ended:?}");
+        for dag in [&first, &half, &last] {
+            assert_eq!(rig.store.load(dag.id).await.unwrap().as_ref(), Some(dag), "what was told is there");
+        }
+        if !is_careful {
+            assert_eq!(rig.store.newest().await.unwrap(), before.0);
+            assert_eq!(rig.store.written().groups, before.1 + 1, "that which held the writer");
+        }
+        assert_eq!(rig.store.holder().await.unwrap(), None);
+        rig.assert_sound();
+    }
+    assert_eq!(
+        rig.store.written().groups,
+        before.1 + 3,
+        "those that waited together were committed together"
+    );
+    let told = std::iter::from_fn(|| feed.try_recv().ok());
+    let told: Vec<_> = told.map(|record| (record.dag.unwrap(), record.kind.clone())).collect();
+    let of = |dag: &Snapshot, kinds: &[&str]| kinds.iter().map(|kind| (dag.id, (*kind).to_owned())).collect();
+    let (kept, begun): (Vec<_>, Vec<_>) = (of(&last, &["log"]), of(&first, &["started", "claimed"]));
+    let ended = of(&last, &["log", "started", "claimed"]);
+    assert_eq!(told, [kept, begun, ended].concat(), "a line has no caller to tell, and is kept");
 }
 
 /// What follows from a creation is in the store with it: one commit, and the rows are the sum of the events.

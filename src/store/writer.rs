@@ -124,17 +124,7 @@ impl Writer {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        let waiting = self.waiting.load(Ordering::Relaxed);
-        if waiting > WAITING_MAX {
-            return Err(StoreError::Busy(waiting).into());
-        }
-        let (reply, answer) = oneshot::channel();
-        let write: Write = Box::new(move |scope| {
-            let result = work(scope);
-            Done { is_kept: result.is_ok(), failure: None, notify: notify(result, reply) }
-        });
-        self.send(Op::Write(write)).map_err(E::from)?;
-        answered(answer).await
+        self.ask(Op::Write, move |scope| (work(scope), None)).await
     }
 
     /// The same for work that refuses before it writes (its inner result), which spares it a savepoint. Its outer `Err` fails
@@ -147,20 +137,34 @@ impl Writer {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        let split = move |scope: &mut Scope<'_>| match work(scope) {
+            Ok(result) => (result, None),
+            Err(error) => (Err(error.clone().into()), Some(error)),
+        };
+        self.ask(Op::Clean, split).await
+    }
+
+    /// Queues work of a kind and waits for its answer. Work that fails the group says why beside its result.
+    async fn ask<T, E>(
+        &self,
+        kind: fn(Write) -> Op,
+        work: impl FnOnce(&mut Scope<'_>) -> (Result<T, E>, Option<StoreError>) + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let waiting = self.waiting.load(Ordering::Relaxed);
         if waiting > WAITING_MAX {
             return Err(StoreError::Busy(waiting).into());
         }
         let (reply, answer) = oneshot::channel();
         let write: Write = Box::new(move |scope| {
-            let (result, failure) = match work(scope) {
-                Ok(result) => (result, None),
-                Err(error) => (Err(error.clone().into()), Some(error)),
-            };
+            let (result, failure) = work(scope);
             Done { is_kept: result.is_ok(), failure, notify: notify(result, reply) }
         });
-        self.send(Op::Clean(write)).map_err(E::from)?;
-        answered(answer).await
+        self.send(kind(write))?;
+        answer.await.unwrap_or_else(|_| Err(StoreError::Unanswered.into()))
     }
 
     /// Queues work that nobody waits for; it is committed no later than any write queued after it, or not at all.
@@ -230,13 +234,6 @@ where
         // A caller that has gone does not unmake the commit.
         drop(reply.send(result));
     })
-}
-
-async fn answered<T, E: From<StoreError>>(answer: oneshot::Receiver<Result<T, E>>) -> Result<T, E> {
-    match answer.await {
-        Ok(result) => result,
-        Err(_) => Err(StoreError::Unanswered.into()),
-    }
 }
 
 struct Thread {

@@ -1,27 +1,11 @@
 //! Five hosts in three zones: the operations that a small cluster cannot show, from whichever agent is asked.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::rig::body::{global, server, terminate, zone};
 use crate::rig::{Cluster, Door, PASSWORD, told};
 
 const HOSTS: usize = 5;
-
-fn global() -> Value {
-    json!({ "scope": { "type": "GLOBAL" } })
-}
-
-fn zone(name: &str) -> Value {
-    json!({ "scope": { "type": "ZONE", "target": [name] } })
-}
-
-fn server(address: &str) -> Value {
-    json!({ "scope": { "type": "SERVER", "target": [address] } })
-}
-
-fn terminate(mut body: Value) -> Value {
-    body["terminate"] = true.into();
-    body
-}
 
 async fn formed() -> Cluster {
     let cluster = Cluster::new(HOSTS);

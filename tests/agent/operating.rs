@@ -5,24 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::rig::body::{global, server, terminate, with, zone};
 use crate::rig::{Cluster, Door, PASSWORD, told};
-
-fn global() -> Value {
-    json!({ "scope": { "type": "GLOBAL" } })
-}
-
-fn zone(name: &str) -> Value {
-    json!({ "scope": { "type": "ZONE", "target": [name] } })
-}
-
-fn server(address: &str) -> Value {
-    json!({ "scope": { "type": "SERVER", "target": [address] } })
-}
-
-fn with(mut body: Value, key: &str, value: impl Into<Value>) -> Value {
-    body[key] = value.into();
-    body
-}
 
 async fn formed(hosts: usize) -> Cluster {
     let cluster = Cluster::new(hosts);
@@ -39,7 +23,7 @@ fn names(dag: &Value) -> Vec<String> {
 #[tokio::test]
 async fn all_servers_stop_and_start_from_any_agent() {
     let cluster = formed(3).await;
-    let stopped = cluster.done(1, "/api/v1/ob/stop", with(global(), "terminate", true)).await;
+    let stopped = cluster.done(1, "/api/v1/ob/stop", terminate(global())).await;
     assert_eq!((&stopped["name"], &stopped["max_stage"]), (&json!("Stop OB"), &json!(6)));
     assert_eq!(cluster.running(), [false; 3]);
     let started = cluster.start_all(2).await;
@@ -98,14 +82,14 @@ async fn wrong_scopes_are_told_before_anything_happens() {
 #[tokio::test]
 async fn w30_a_stop_that_would_lose_a_majority_is_refused_with_the_list() {
     let cluster = formed(3).await;
-    let one = cluster.done(0, "/api/v1/ob/stop", with(server(&cluster.address(2)), "terminate", true)).await;
+    let one = cluster.done(0, "/api/v1/ob/stop", terminate(server(&cluster.address(2)))).await;
     assert!(names(&one).contains(&"Minor freeze before stop server".to_owned()));
     assert_eq!(cluster.running(), [true, true, false]);
     let (stop, freeze) = (position(&cluster, "STOP SERVER"), position(&cluster, "MINOR FREEZE"));
     assert!(stop < freeze, "out of service first, then the freeze");
 
     for body in [server(&cluster.address(1)), zone("zone2")] {
-        let refused = cluster.door(0).post("/api/v1/ob/stop", with(body, "terminate", true)).await;
+        let refused = cluster.door(0).post("/api/v1/ob/stop", terminate(body)).await;
         assert_eq!(refused.status, 400, "{}", refused.text);
         assert!(
             matches!(
@@ -116,7 +100,7 @@ async fn w30_a_stop_that_would_lose_a_majority_is_refused_with_the_list() {
             refused.text
         );
     }
-    let plan = with(server(&cluster.address(1)), "terminate", true);
+    let plan = terminate(server(&cluster.address(1)));
     let plan = cluster.door(0).post("/api/v1/ob/stop?plan=true", plan).await.data();
     assert!(!plan["obstacles"].as_array().unwrap().is_empty(), "{plan:#}");
     assert!(
@@ -175,7 +159,7 @@ async fn w28_a_plain_stop_takes_servers_out_of_service_and_leaves_their_processe
         "{zone2:#}"
     );
     cluster.done(0, "/api/v1/ob/start", zone("zone2")).await;
-    let other = with(zone("zone3"), "terminate", true);
+    let other = terminate(zone("zone3"));
     cluster.done(0, "/api/v1/ob/stop", other).await;
     assert_eq!(cluster.running(), [true, true, false]);
 }
@@ -210,7 +194,7 @@ async fn a_zone_is_stopped_by_its_own_route() {
 #[tokio::test]
 async fn p8_an_operation_does_what_its_plan_showed_or_nothing() {
     let cluster = formed(3).await;
-    let body = with(server(&cluster.address(2)), "terminate", true);
+    let body = terminate(server(&cluster.address(2)));
     let plan = cluster.door(0).post("/api/v1/ob/stop?plan=true", body.clone()).await.data();
     assert_eq!(plan["servers"].as_array().unwrap().len(), 1);
     assert!(plan["obstacles"].as_array().unwrap().is_empty(), "{plan:#}");
@@ -365,7 +349,7 @@ async fn w28_a_sick_server_beside_the_coordinator_is_not_the_only_one_asked() {
 async fn w32_log_streams_that_do_not_report_are_named_by_the_freeze() {
     let cluster = formed(3).await;
     cluster.set(1, &json!({ "faults": { "silent_streams": cluster.server(2) } }));
-    let stopped = cluster.done(1, "/api/v1/ob/stop", with(global(), "terminate", true)).await;
+    let stopped = cluster.done(1, "/api/v1/ob/stop", terminate(global())).await;
     let named =
         format!("known, but not reported, so not waited for: {} tenant 1 log stream 1", cluster.server(2));
     assert!(stopped.to_string().contains(&named), "{}", told(&stopped));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::rig::body::{global, server, terminate};
 use crate::rig::{Cluster, Net, ip, told};
 
 /// Short, so that a test takes seconds: who is silent for this long is lost.
@@ -14,19 +15,6 @@ const SHORT: &str = "[peers]\nprepare_timeout_secs = 2\nsilence_limit_secs = 5\n
 
 /// Silence is borne; only what is asked before anything began is given up soon.
 const PATIENT: &str = "[peers]\nprepare_timeout_secs = 2\n";
-
-fn global() -> Value {
-    json!({ "scope": { "type": "GLOBAL" } })
-}
-
-fn server(address: &str) -> Value {
-    json!({ "scope": { "type": "SERVER", "target": [address] } })
-}
-
-fn terminate(mut body: Value) -> Value {
-    body["terminate"] = true.into();
-    body
-}
 
 /// A cluster whose network the test holds.
 struct Field {

@@ -2,16 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::rig::body::{global, with};
 use crate::rig::{Agent, Door, Home, PASSWORD};
 
-fn global() -> Value {
-    json!({ "scope": { "type": "GLOBAL", "target": [] } })
-}
-
 fn stop(how: &str) -> Value {
-    let mut body = global();
-    body[how] = json!(true);
-    body
+    with(global(), how, true)
 }
 
 async fn task(door: &Door, target: &str, body: Value) -> Value {

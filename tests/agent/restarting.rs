@@ -3,26 +3,10 @@
 
 use serde_json::{Value, json};
 
+use crate::rig::body::{global, server, terminate, with, zone};
 use crate::rig::{Cluster, told};
 
 const RESTART: &str = "/api/v1/ob/restart";
-
-fn global() -> Value {
-    json!({ "scope": { "type": "GLOBAL" } })
-}
-
-fn zone(name: &str) -> Value {
-    json!({ "scope": { "type": "ZONE", "target": [name] } })
-}
-
-fn server(address: &str) -> Value {
-    json!({ "scope": { "type": "SERVER", "target": [address] } })
-}
-
-fn with(mut body: Value, key: &str, value: impl Into<Value>) -> Value {
-    body[key] = value.into();
-    body
-}
 
 /// Elections, leases and catching up take a fifth of what they take in earnest.
 async fn formed(hosts: usize) -> Cluster {
@@ -270,7 +254,7 @@ async fn a_roll_is_paused_resumed_and_aborted_between_two_zones() {
 #[tokio::test]
 async fn what_would_interrupt_business_is_refused_before_anything_happens() {
     let cluster = formed(3).await;
-    cluster.done(0, "/api/v1/ob/stop", with(server(&cluster.address(2)), "terminate", true)).await;
+    cluster.done(0, "/api/v1/ob/stop", terminate(server(&cluster.address(2)))).await;
     let before = pids(&cluster);
     for body in [global(), zone("zone2"), server(&cluster.address(0))] {
         let plan = cluster.door(1).post(&format!("{RESTART}?plan=true"), body.clone()).await.data();
@@ -330,7 +314,7 @@ async fn a_plan_names_every_zone_in_its_turn_and_binds() {
     assert!(consequences.contains("without zone1 every log stream keeps its majority"), "{consequences}");
     assert_eq!(plan["obstacles"], json!([]));
     let hash = plan["planHash"].as_str().unwrap();
-    cluster.done(0, "/api/v1/ob/stop", with(server(&cluster.address(2)), "terminate", true)).await;
+    cluster.done(0, "/api/v1/ob/stop", terminate(server(&cluster.address(2)))).await;
     let refused = cluster.door(0).post(RESTART, with(global(), "planHash", hash)).await;
     assert_eq!(refused.code(), "OB.Plan.Changed", "{}", refused.text);
 }

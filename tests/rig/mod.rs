@@ -12,6 +12,7 @@
 )]
 
 mod answer;
+pub mod body;
 mod cluster;
 mod home;
 mod netns;

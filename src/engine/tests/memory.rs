@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
 use super::super::event::Event;
+use super::super::plan::begin;
 use super::super::port::{Change, Created, Holder, Journal, JournalError, Level, LogLine, NewDag, Record};
 use super::super::snapshot::Snapshot;
 use super::fresh;
@@ -47,6 +48,18 @@ impl Memory {
         self.state.lock().unwrap().fail_next = count;
     }
 
+    fn made(&self, new: NewDag) -> Result<Created, JournalError> {
+        let mut state = self.state.lock().unwrap();
+        let mut snapshot = fresh(new.definition);
+        snapshot.id = DagId(i64::try_from(state.dags.len()).unwrap() + 1);
+        if snapshot.definition.lock.is_some() {
+            take_lock(&mut state, &snapshot)?;
+        }
+        let begun = new.begins.then(|| begin(&snapshot, new.stamp.at).after);
+        state.dags.insert(snapshot.id, begun.as_deref().unwrap_or(&snapshot).clone());
+        Ok(Created { snapshot, begun, is_new: true })
+    }
+
     fn publish(&self, dag: DagId, kind: &str) {
         let mut state = self.state.lock().unwrap();
         state.events += 1;
@@ -84,19 +97,12 @@ fn take_lock(state: &mut State, snapshot: &Snapshot) -> Result<(), JournalError>
 impl Journal for Memory {
     fn create(&self, new: NewDag) -> BoxFuture<'_, Result<Created, JournalError>> {
         Box::pin(async move {
-            let mut snapshot = fresh(new.definition);
-            {
-                let mut state = self.state.lock().unwrap();
-                snapshot.id = DagId(i64::try_from(state.dags.len()).unwrap() + 1);
-                if snapshot.definition.lock.is_some() {
-                    take_lock(&mut state, &snapshot)?;
-                }
-                state.dags.insert(snapshot.id, snapshot.clone());
-            }
-            self.publish(snapshot.id, "created");
-            // As in the store, where the answer comes after the commit: a caller may be gone by then.
+            let created = self.made(new)?;
+            self.publish(created.snapshot.id, "created");
+            // As in the store, where the answer comes after the commit: its caller may be gone by then, and who knows its number
+            // may be faster.
             tokio::task::yield_now().await;
-            Ok(Created { snapshot, begun: None, is_new: true })
+            Ok(created)
         })
     }
 

@@ -359,6 +359,24 @@ async fn operators_at_once_are_taken_one_after_another() {
     }
 }
 
+/// A cancel of a DAG that is stored as running, before its steps are: they begin only to end.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_that_is_faster_than_the_beginning_is_heard() {
+    let rig = rig(rolling());
+    let dag = crate::model::DagId(1);
+    let template = Template::new("test", "Test", Value::Null).then("t.never", "Never", addr(1));
+    let mut news = rig.journal.feed();
+    let cancelling = async {
+        while news.recv().await.unwrap().kind != "created" {}
+        rig.engine.operate(dag, Operator::Cancel, "me").await.unwrap();
+    };
+    let (made, ()) = tokio::join!(rig.submit(template), cancelling);
+    assert_eq!(made, dag);
+    let end = rig.rest(dag).await;
+    let step = end.sub_task(At { node: 0, sub: 0 });
+    assert_eq!((end.state, step.operator), (DagState::Failed, Operator::Cancel));
+}
+
 #[tokio::test]
 async fn a_task_that_is_not_there_is_told_to_everybody_who_asks() {
     let rig = rig(Registry::default());
@@ -510,7 +528,7 @@ async fn one_sub_task_is_cancelled_retried_and_passed_by_its_number() {
 #[tokio::test(start_paused = true)]
 async fn a_node_may_have_a_deadline_of_its_own_and_a_step_knows_its_node() {
     let rig = rig(registry(vec![fn_step("t.slow", "", LONG, |ctx| {
-        Box::pin(async move { if ctx.node == 0 { Outcome::done() } else { std::future::pending().await } })
+        Box::pin(async move { if ctx.node() == 0 { Outcome::done() } else { std::future::pending().await } })
     })]));
     let template = Template::new("test", "Slow", Value::Null)
         .then("t.slow", "First", addr(1))

@@ -59,13 +59,13 @@ impl<'a> Reins<'a> {
 
     /// A part of its own, for taking something back.
     pub(super) fn for_undo(ports: &'a Ports, ctx: &'a StepCtx, params: &'a Params, agent: AgentAddr) -> Self {
-        let key = PartKey { main_dag: ctx.dag_ref.clone(), part: format!("undo {}", ctx.node) };
+        let key = PartKey { main_dag: ctx.dag_ref.clone(), part: format!("undo {}", ctx.node()) };
         Self { ports, ctx, params, agent, key }
     }
 
     /// Grows along the task, and with every execution of a step.
     fn round(&self, is_again: bool) -> u32 {
-        let node = u32::try_from(self.ctx.node).unwrap_or(u32::MAX / 2_000);
+        let node = u32::try_from(self.ctx.node()).unwrap_or(u32::MAX / 2_000);
         node * 1_000 + 2 * self.ctx.attempt + u32::from(is_again)
     }
 

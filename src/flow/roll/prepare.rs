@@ -68,7 +68,7 @@ async fn prepare(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
 /// Who is asked for at night and answered in the morning does not want it any more.
 fn not_too_late(ports: &Ports, ctx: &StepCtx) -> Result<()> {
     let age = since(ports, ctx.asked_at);
-    if ctx.node > 0 || age < RESUME_LIMIT {
+    if ctx.node() > 0 || age < RESUME_LIMIT {
         return Ok(());
     }
     let text = format!(
@@ -185,7 +185,7 @@ pub(super) struct Settled {
 async fn prepare_zone(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let params: Params = ctx.params()?;
     not_too_late(ports, ctx)?;
-    if ctx.node == 0 {
+    if ctx.node() == 0 {
         params.remarks.iter().for_each(|remark| ctx.warn(remark));
     }
     let block = block_of(&params, ctx)?;
@@ -231,7 +231,7 @@ async fn refuse_dangers(ports: &Ports, ctx: &StepCtx, block: &Block, is_roll: bo
 async fn prepare_server(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let params: Params = ctx.params()?;
     not_too_late(ports, ctx)?;
-    if ctx.node == 0 {
+    if ctx.node() == 0 {
         params.remarks.iter().for_each(|remark| ctx.warn(remark));
     }
     let block = block_of(&params, ctx)?;

@@ -487,7 +487,7 @@ impl Rig {
             sql: Arc::new(host.clone()),
             cluster: Arc::new(host.clone()),
             peers: peers.clone(),
-            gate: Arc::new(super::world::NoGate),
+            gate: Arc::new(super::Away::for_ever()),
             about: About::default(),
             sealer: Arc::new(Plain),
             trust: Arc::new(crate::flow::trust::NoTrust),

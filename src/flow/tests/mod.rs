@@ -11,3 +11,4 @@ mod simulation;
 mod world;
 
 pub(crate) use failures::{configured, running, stopped};
+pub(crate) use world::Away;

@@ -42,10 +42,10 @@ impl Step for Quick {
     fn run<'a>(&'a self, ctx: &'a StepCtx) -> BoxFuture<'a, Result<Outcome>> {
         Box::pin(async move {
             ctx.log(Level::Info, "looked whether anything was to be done");
-            if ctx.node % 2 == 1 {
+            if ctx.node() % 2 == 1 {
                 ctx.log(Level::Info, "nothing was to be done, and nothing was done");
             }
-            Outcome::with(json!({ "node": ctx.node }))
+            Outcome::with(json!({ "node": ctx.node() }))
         })
     }
 }
