@@ -186,9 +186,8 @@ mod tests {
                     }
                 })
             };
-            // The closure above and `alive` are held by what makes services; a service is one more.
-            let lent = on_demand(make).new_service(()).into_inner().unwrap();
-            lent
+            // The closure above holds `alive`; a service that was made holds it once more.
+            on_demand(make).new_service(()).into_inner().unwrap()
         }
     }
 

@@ -36,7 +36,7 @@ impl From<rusqlite::Error> for JournalError {
 
 impl Journal for Store {
     fn create(&self, new: NewDag) -> BoxFuture<'_, Result<Created, JournalError>> {
-        Box::pin(self.inner.writer.write(move |scope| create(scope, new)))
+        Box::pin(self.inner.writer.write_clean(move |scope| create(scope, new)))
     }
 
     fn append(&self, change: Change) -> BoxFuture<'_, Result<(), JournalError>> {
@@ -69,27 +69,35 @@ impl Journal for Store {
     }
 }
 
-fn create(scope: &mut Scope<'_>, new: NewDag) -> Result<Created, JournalError> {
+/// Refuses before anything is written: a savepoint around so many rows costs as much as writing them.
+fn create(scope: &mut Scope<'_>, new: NewDag) -> Result<Result<Created, JournalError>, StoreError> {
     let NewDag { definition, stamp, key, begins } = new;
-    if let Some(key) = &key
-        && let Some(snapshot) = find_by_key(scope.connection, key)?
-    {
-        return Ok(Created { snapshot, begun: None, is_new: false });
+    if let Some(key) = &key {
+        match find_by_key(scope.connection, key) {
+            Ok(None) => {}
+            Ok(Some(snapshot)) => return Ok(Ok(Created { snapshot, begun: None, is_new: false })),
+            Err(refusal) => return Ok(Err(refusal)),
+        }
     }
     let is_locking = definition.lock.is_some();
+    if is_locking && let Some(holder) = holder(scope.connection)? {
+        return Ok(Err(JournalError::LockHeld(holder)));
+    }
     let snapshot = dag::insert(scope.connection, definition, stamp.at, &stamp.actor, key.as_ref())?;
     if is_locking {
-        take_lock(scope.connection, &snapshot, &stamp)?;
+        insert_lock(scope.connection, &snapshot, &stamp)?;
     }
     let created = Event::Created { definition: Box::new((*snapshot.definition).clone()) };
     let last = records::insert_event(scope, &snapshot, &created, &stamp)?;
     if begins {
         let first = Arc::new(plan::begin(&snapshot, stamp.at));
-        append(scope, &first, &records::bodies(&first.events)?)??;
-        return Ok(Created { snapshot, begun: Some(Arc::clone(&first.after)), is_new: true });
+        let bodies = records::bodies(&first.events)?;
+        // Of what was made just now nothing can be refused; if it is all the same, nothing of it may stay.
+        append(scope, &first, &bodies)?.map_err(|error| StoreError::Value(error.to_string()))?;
+        return Ok(Ok(Created { snapshot, begun: Some(Arc::clone(&first.after)), is_new: true }));
     }
     dag::touch(scope.connection, snapshot.id, last)?;
-    Ok(Created { snapshot, begun: None, is_new: true })
+    Ok(Ok(Created { snapshot, begun: None, is_new: true }))
 }
 
 pub(super) fn find_by_key(
@@ -134,13 +142,6 @@ fn append(
     // This is newer than any line of it.
     scope.touched.remove(&after.id);
     Ok(Ok(()))
-}
-
-fn take_lock(connection: &Connection, dag: &Snapshot, stamp: &Stamp) -> Result<(), JournalError> {
-    if let Some(holder) = holder(connection)? {
-        return Err(JournalError::LockHeld(holder));
-    }
-    Ok(insert_lock(connection, dag, stamp)?)
 }
 
 fn insert_lock(connection: &Connection, dag: &Snapshot, stamp: &Stamp) -> Result<(), StoreError> {

@@ -34,9 +34,13 @@ pub(super) async fn run(ours: &Utf8Path, dir: &Utf8Path, group: usize) -> (Durat
     let writes = writes(&Connection::open(ours.join("store.db")).unwrap());
     Store::open(dir, clock::system(), 1).unwrap().close().await;
     let mut connection = Connection::open(dir.join("store.db")).unwrap();
-    for (pragma, value) in
-        [("foreign_keys", "ON"), ("synchronous", "FULL"), ("journal_size_limit", "33554432")]
-    {
+    for (pragma, value) in [
+        ("foreign_keys", "ON"),
+        ("synchronous", "FULL"),
+        ("journal_size_limit", "33554432"),
+        ("cache_size", "-8192"),
+        ("temp_store", "MEMORY"),
+    ] {
         connection.pragma_update(None, pragma, value).unwrap();
     }
     let (begun, cpu_before) = (Instant::now(), cpu());
