@@ -28,7 +28,7 @@ const HELLO_TARGET: &str = "/rpc/v1/peer/hello";
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Idle connections are kept for the next message.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(5);
 
 /// A request of a client that another agent shall answer, in the name of whom it was let in as.
 #[derive(Clone, Debug)]
