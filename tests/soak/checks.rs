@@ -27,6 +27,9 @@ const WARM: Duration = Duration::from_secs(8 * 60);
 /// More of it in the end than in the middle of the run is a leak.
 const HELD_MORE: u64 = 1 << 20;
 
+/// Fewer looks than these say nothing about what is usual.
+const LOOKS_MIN: usize = 30;
+
 /// An agent at rest takes no more than this, ever; what it maps of its executable is not counted.
 const ANONYMOUS_MAX: u64 = 48 << 20;
 /// Nor holds more; the rest is kept by its allocator.
@@ -213,7 +216,7 @@ impl Checker {
     /// Whether the agent that was never ended takes more and more.
     fn growth(&self, world: &World) {
         let points: Vec<_> = self.measured(world.spared).collect();
-        if points.len() < 8 {
+        if points.len() < LOOKS_MIN {
             println!("too short to tell whether the agent that was never ended takes more and more");
             return;
         }
