@@ -114,14 +114,20 @@ async fn server_status(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     Outcome::done()
 }
 
+/// A stop of servers, or by force, leaves it open how the cluster calls their zone; then there is nothing to ask, and nobody who
+/// would have to be there to answer.
+fn leaves_zone_open(params: &Params) -> bool {
+    let is_isolated = params.blocks.iter().any(|block| block.isolation == Isolation::Zone);
+    let is_zone = matches!(params.scope, Scope::Zone(_)) && is_isolated && !params.options.is_forced;
+    params.verb == Verb::Stop && !is_zone
+}
+
 /// What a zone is not yet, in the cluster's eyes.
 fn zone_lacks(view: &ClusterView, params: &Params, hands: &[&Hand]) -> Option<String> {
     let zone = &hands.first()?.zone;
     let is_active = view.zone(zone).is_some_and(crate::cluster::ZoneRow::is_active);
     if params.verb == Verb::Stop {
-        let is_isolated = params.blocks.iter().any(|block| block.isolation == Isolation::Zone);
-        let is_zone = matches!(params.scope, Scope::Zone(_)) && is_isolated && !params.options.is_forced;
-        return (is_zone && is_active).then(|| format!("zone {zone} is active"));
+        return is_active.then(|| format!("zone {zone} is active"));
     }
     // A single server's order leaves the zone as it was.
     let is_server = matches!(&params.scope, Scope::Server(servers) if servers.len() == 1);
@@ -148,11 +154,14 @@ async fn zone_status(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
         "the zone to be active, and what came back to catch up"
     };
     let settled = until_nothing(ctx, what, Code::ServerNotReady, || async {
+        if leaves_zone_open(&params) {
+            return None;
+        }
         match sight::view(ports, ctx).await {
             Ok(Some(view)) => zone_lacks(&view, &params, &hands),
             Ok(None) => None,
             // Where everything is stopped nobody is left to tell.
-            Err(_) if params.verb == Verb::Stop && (params.is_whole || params.options.is_forced) => None,
+            Err(_) if params.verb == Verb::Stop && params.is_whole => None,
             Err(error) => Some(error.text().to_owned()),
         }
     });

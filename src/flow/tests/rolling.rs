@@ -363,6 +363,27 @@ fn a_roll_does_not_wait_for_a_server_that_it_keeps_down() {
     });
 }
 
+/// Whether its zone is active is no business of a stop of one server; who could tell may be gone by then.
+#[test]
+fn a_stop_of_a_server_does_not_wait_for_others_that_are_down() {
+    simulate(async {
+        let world = serving().await;
+        let params = Params { verb: Verb::Stop, ..restart_of_server(addr(3), zone(3)) };
+        world.host(addr(3)).hang(true);
+        let dag = begin(&world, &params).await;
+        let is_stopping = || !world.cluster.out_of_service().is_empty();
+        world.until(SOON, "it is out of service", is_stopping).await;
+        tokio::time::sleep(AT_ONCE).await;
+        world.host(addr(1)).die();
+        world.host(addr(2)).die();
+        world.host(addr(3)).hang(false);
+        let is_free = world.is_so(Duration::from_secs(90), || !world.is_locked()).await;
+        let story = world.story(addr(1), dag).await;
+        assert!(is_free && !runs(&world, 3), "{story}");
+        assert!(!story.contains("waiting for the zone to be stopped"), "{story}");
+    });
+}
+
 #[test]
 fn a_zone_whose_servers_are_needed_for_a_majority_is_not_touched() {
     simulate(async {
