@@ -21,7 +21,7 @@ const SEEN: Duration = Duration::from_secs(20);
 /// How many copies of homes are kept.
 const KEPT_MAX: usize = 3;
 
-/// What SQLite keeps of pages and statements fills up with the store; after so long it is full, and nothing is to grow any more.
+/// What SQLite keeps of pages fills up with the store, most of it in the first minutes: they are not judged.
 const WARM: Duration = Duration::from_secs(8 * 60);
 
 /// More of it in the end than in the middle of the run is a leak.
