@@ -28,7 +28,7 @@ use crate::flow::keeper::Keeper;
 use crate::flow::participant::Participant;
 use crate::flow::ports::{ClusterSql, ObSql};
 use crate::flow::trust::{NoTrust, Trust};
-use crate::host::{facts, net};
+use crate::host::{facts, heap, net};
 use crate::model::{AgentAddr, Identity};
 use crate::peer::Client;
 use crate::process::{self, Control};
@@ -215,7 +215,12 @@ impl Measured {
             )
             .with_reading("server_serving", "1 if the own server serves", move || {
                 f64::from(u8::from(health.now().is_serving()))
-            });
+            })
+            .with_reading(
+                "heap_held_bytes",
+                "Memory that the agent has asked for and not given back",
+                || heap::held_bytes().map_or(f64::NAN, f64::from),
+            );
         Arc::new(page)
     }
 }

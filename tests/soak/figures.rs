@@ -11,8 +11,10 @@ pub(crate) struct Figures {
     /// Since the beginning of the run.
     pub(crate) at: Duration,
     pub(crate) resident: u64,
-    /// Of it what is no file's: what grows when something is not given back.
+    /// Of it what is no file's.
     pub(crate) anonymous: u64,
+    /// What it says it holds; its allocator keeps more than that.
+    pub(crate) held: u64,
     pub(crate) descriptors: usize,
     pub(crate) threads: usize,
     /// Database and write-ahead log.
@@ -22,7 +24,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    pub(crate) fn of(at: Duration, pid: i32, home: &Path) -> Self {
+    pub(crate) fn of(at: Duration, pid: i32, held: u64, home: &Path) -> Self {
         let folder = home.join(".obpilot");
         let size = |name: &str| std::fs::metadata(folder.join(name)).map_or(0, |file| file.len());
         let store =
@@ -39,6 +41,7 @@ impl Figures {
             at,
             resident: kib("VmRSS:") << 10,
             anonymous: kib("RssAnon:") << 10,
+            held,
             descriptors: entries("fd"),
             threads: entries("task"),
             store: size("store.db") + size("store.db-wal"),

@@ -73,7 +73,7 @@ async fn soak(seed: u64, span: Duration) -> bool {
     }
     cluster.form().await;
     let world = World::of(&cluster, seed).await;
-    let mut checker = Checker::new(&cluster, seed, span);
+    let mut checker = Checker::new(&cluster, seed);
     let mut report = Report::new(seed, span);
     let (begun, mut burst) = (Instant::now(), 0);
     while begun.elapsed() < span && world.violations() < VIOLATIONS_MAX {

@@ -52,8 +52,10 @@ impl Report {
             .iter()
             .map(|one| {
                 format!(
-                    "{} KiB rss, {} fds, {} threads, store {} KiB",
+                    "{} KiB rss, {} anonymous, {} held, {} fds, {} threads, store {} KiB",
                     one.resident / KIB,
+                    one.anonymous / KIB,
+                    one.held / KIB,
                     one.descriptors,
                     one.threads,
                     one.store / KIB

@@ -45,6 +45,16 @@ async fn moving(world: &World) -> Vec<Moving> {
     all
 }
 
+/// What goes on, with its parts and what they said.
+async fn texts(world: &World, moving: &[Moving]) -> String {
+    let mut texts = Vec::new();
+    for one in moving {
+        let dag = world.task(&world.doors[one.host], &one.id, "show_details=true").await;
+        texts.push(format!("at host {}: {}", one.host + 1, told(&dag.unwrap_or_default())));
+    }
+    texts.join("\n")
+}
+
 /// Returns when nothing goes on at any agent; false when something goes on whatever is done.
 pub(crate) async fn settle(world: &World) -> bool {
     let begun = Instant::now();
@@ -56,16 +66,13 @@ pub(crate) async fn settle(world: &World) -> bool {
             return true;
         };
         if begun.elapsed() > BY_ITSELF + TOLD_TO_END {
-            let mut texts = Vec::new();
-            for one in &moving {
-                let dag = world.task(&world.doors[one.host], &one.id, "show_details=true").await;
-                texts.push(format!("at host {}: {}", one.host + 1, told(&dag.unwrap_or_default())));
-            }
-            world.violate(format!("{} tasks do not end, CANCEL or not:\n{}", moving.len(), texts.join("\n")));
+            let texts = texts(world, &moving).await;
+            world.violate(format!("{} tasks do not end, CANCEL or not:\n{texts}", moving.len()));
             return false;
         }
         if begun.elapsed() > BY_ITSELF && !is_told {
             is_told = true;
+            println!("burst {}: what is cancelled at rest:\n{}", world.burst(), texts(world, &moving).await);
             for main in moving.iter().filter(|one| !one.is_part) {
                 let (target, body) =
                     (format!("/api/v1/task/dag/{}", main.id), json!({ "operator": "CANCEL" }));

@@ -197,6 +197,13 @@ impl World {
         }
     }
 
+    /// What an agent holds of memory, as its page of numbers tells; nothing when it does not answer.
+    pub(crate) async fn held(&self, host: usize) -> Option<u64> {
+        let page = self.ask("look", &self.doors[host], "GET", "/api/v2/metrics", None).await?;
+        let line = page.text.lines().find_map(|line| line.strip_prefix("obpilot_heap_held_bytes "));
+        line.and_then(|line| line.parse::<f64>().ok()).map(|bytes| bytes as u64)
+    }
+
     /// A task with or without its details, by one agent. Nothing when it does not answer or does not know it.
     pub(crate) async fn task(&self, door: &Door, id: &str, more: &str) -> Option<Value> {
         let target = format!("/api/v1/task/dag/{id}?{more}");

@@ -211,14 +211,15 @@ pub(super) fn is_free(params: &Params) -> bool {
 pub(super) async fn until_safe(ports: &Ports, ctx: &StepCtx, params: &Params, block: &Block) -> Result<()> {
     let is_roll = params.blocks.len() > 1;
     let what = "everything else to serve, and every log stream to keep its majority";
-    sight::until_no_error(ctx, what, || async {
+    let safe = sight::until_no_error(ctx, what, || async {
         match sight::view(ports, ctx).await {
             Ok(Some(view)) => dangers(&view, block, is_roll),
             Ok(None) => None,
             Err(error) => Some(error),
         }
-    })
-    .await
+    });
+    let others: Vec<_> = params.hands().filter(|hand| !block.zones.contains(&hand.zone)).collect();
+    sight::while_they_run(ports, ctx, params.verb, &others, safe).await
 }
 
 async fn refuse_dangers(ports: &Ports, ctx: &StepCtx, block: &Block, is_roll: bool) -> Result<()> {

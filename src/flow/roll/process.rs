@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::hands::{Copied, Reins, Until, operation};
 use super::params::{Params, Verb};
 use super::prepare::{block_of, is_free, nothing, until_safe};
-use super::sight::{self, Before, Life, all_of, facts, hand_of, hands_beside, lacks, until_nothing};
+use super::sight::{
+    self, Before, Life, all_of, facts, hand_of, hands_beside, lacks, until_nothing, while_they_run,
+};
 use crate::engine::{Outcome, Registry, StepCtx};
 use crate::error::{Code, Error, Result};
 use crate::flow::catalog::Ports;
@@ -207,8 +209,9 @@ async fn wait_active(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let params: Params = ctx.params()?;
     let _held = ports.keeper.hold(&ctx.dag_ref, &params.agents());
     let hands = hands_beside(&params, ctx.agent);
-    until_nothing(ctx, "its servers to be active", Code::ServerNotReady, || lacks(ports, ctx, &hands))
-        .await?;
+    let active =
+        until_nothing(ctx, "its servers to be active", Code::ServerNotReady, || lacks(ports, ctx, &hands));
+    while_they_run(ports, ctx, params.verb, &hands, active).await?;
     ctx.info("its servers are active");
     Outcome::done()
 }
@@ -217,11 +220,11 @@ async fn wait_accessible(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let params: Params = ctx.params()?;
     let _held = ports.keeper.hold(&ctx.dag_ref, &params.agents());
     // A start of the whole cluster waits once, for all.
-    let hands = match params.verb {
+    let hands: Vec<_> = match params.verb {
         Verb::Start => params.hands().collect(),
         Verb::Stop | Verb::Restart => hands_beside(&params, ctx.agent),
     };
-    until_nothing(ctx, "its servers to answer SQL", Code::ServerNotReady, || async {
+    let accessible = until_nothing(ctx, "its servers to answer SQL", Code::ServerNotReady, || async {
         let looks = hands.iter().map(|hand| async {
             match facts(ports, hand.agent).await {
                 Ok(seen) if seen.ob_state >= 2 => None,
@@ -230,8 +233,8 @@ async fn wait_accessible(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
             }
         });
         all_of(futures_util::future::join_all(looks).await.into_iter().flatten())
-    })
-    .await?;
+    });
+    while_they_run(ports, ctx, params.verb, &hands, accessible).await?;
     ctx.info("its servers answer SQL");
     Outcome::done()
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::hands::{Left, Reins};
 use super::params::{Hand, Isolation, Params, Verb};
 use super::prepare::{Settled, nothing};
-use super::sight::{self, all_of, facts, hand_of, hands_beside, until_nothing};
+use super::sight::{self, all_of, facts, hand_of, hands_beside, until_nothing, while_they_run};
 use crate::cluster::topology::Topology;
 use crate::cluster::{Change, ClusterView};
 use crate::config::EngineKind;
@@ -106,12 +106,20 @@ async fn server_status(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let only = [hand];
     let _held = ports.keeper.hold(&ctx.dag_ref, &params.agents());
     let word = if params.verb == Verb::Stop { "STOPPED" } else { "RUNNING" };
-    until_nothing(ctx, &format!("{} to be {word}", hand.server), Code::ServerNotReady, || {
-        server_lacks(ports, ctx, &params, &only)
-    })
-    .await?;
+    let what = format!("{} to be {word}", hand.server);
+    let settled =
+        until_nothing(ctx, &what, Code::ServerNotReady, || server_lacks(ports, ctx, &params, &only));
+    while_they_run(ports, ctx, params.verb, &only, settled).await?;
     ctx.info(&format!("server {} is {word}", hand.server));
     Outcome::done()
+}
+
+/// A stop of servers, or by force, leaves it open how the cluster calls their zone; then there is nothing to ask, and nobody who
+/// would have to be there to answer.
+fn leaves_zone_open(params: &Params) -> bool {
+    let is_isolated = params.blocks.iter().any(|block| block.isolation == Isolation::Zone);
+    let is_zone = matches!(params.scope, Scope::Zone(_)) && is_isolated && !params.options.is_forced;
+    params.verb == Verb::Stop && !is_zone
 }
 
 /// What a zone is not yet, in the cluster's eyes.
@@ -119,9 +127,7 @@ fn zone_lacks(view: &ClusterView, params: &Params, hands: &[&Hand]) -> Option<St
     let zone = &hands.first()?.zone;
     let is_active = view.zone(zone).is_some_and(crate::cluster::ZoneRow::is_active);
     if params.verb == Verb::Stop {
-        let is_isolated = params.blocks.iter().any(|block| block.isolation == Isolation::Zone);
-        let is_zone = matches!(params.scope, Scope::Zone(_)) && is_isolated && !params.options.is_forced;
-        return (is_zone && is_active).then(|| format!("zone {zone} is active"));
+        return is_active.then(|| format!("zone {zone} is active"));
     }
     // A single server's order leaves the zone as it was.
     let is_server = matches!(&params.scope, Scope::Server(servers) if servers.len() == 1);
@@ -147,16 +153,19 @@ async fn zone_status(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     } else {
         "the zone to be active, and what came back to catch up"
     };
-    until_nothing(ctx, what, Code::ServerNotReady, || async {
+    let settled = until_nothing(ctx, what, Code::ServerNotReady, || async {
+        if leaves_zone_open(&params) {
+            return None;
+        }
         match sight::view(ports, ctx).await {
             Ok(Some(view)) => zone_lacks(&view, &params, &hands),
             Ok(None) => None,
             // Where everything is stopped nobody is left to tell.
-            Err(_) if params.verb == Verb::Stop && (params.is_whole || params.options.is_forced) => None,
+            Err(_) if params.verb == Verb::Stop && params.is_whole => None,
             Err(error) => Some(error.text().to_owned()),
         }
-    })
-    .await?;
+    });
+    while_they_run(ports, ctx, params.verb, &hands, settled).await?;
     if let Some(hand) = hands.first() {
         let word = if params.verb == Verb::Stop { "as it shall be" } else { "in service and has caught up" };
         ctx.info(&format!("zone {} is {word}", hand.zone));
@@ -168,10 +177,10 @@ async fn cluster_status(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let params: Params = ctx.params()?;
     let _held = ports.keeper.hold(&ctx.dag_ref, &params.agents());
     let hands: Vec<_> = params.hands().collect();
-    until_nothing(ctx, "the cluster to be as it shall be", Code::ServerNotReady, || {
+    let settled = until_nothing(ctx, "the cluster to be as it shall be", Code::ServerNotReady, || {
         server_lacks(ports, ctx, &params, &hands)
-    })
-    .await?;
+    });
+    while_they_run(ports, ctx, params.verb, &hands, settled).await?;
     ctx.info("the cluster is as it shall be");
     Outcome::done()
 }
@@ -213,7 +222,8 @@ async fn sync(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
 async fn tenants(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     let params: Params = ctx.params()?;
     let _held = ports.keeper.hold(&ctx.dag_ref, &params.agents());
-    until_nothing(ctx, "every tenant to be readable and normal", Code::DatabaseUseless, || async {
+    let what = "every tenant to be readable and normal";
+    let normal = until_nothing(ctx, what, Code::DatabaseUseless, || async {
         let told =
             glance(ports, &SqlAct::Figures, LOOK, ctx).await.and_then(crate::flow::ports::SqlAnswer::figures);
         match told {
@@ -228,8 +238,9 @@ async fn tenants(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
             }
             Err(error) => Some(error.text().to_owned()),
         }
-    })
-    .await?;
+    });
+    let hands: Vec<_> = params.hands().collect();
+    while_they_run(ports, ctx, params.verb, &hands, normal).await?;
     Outcome::done()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
-use super::params::{Block, Hand, Isolation, Params};
+use super::params::{Block, Hand, Isolation, Params, Verb};
 use crate::cluster::ClusterView;
 use crate::config::EngineKind;
 use crate::engine::StepCtx;
@@ -25,6 +25,10 @@ const VIEW_LIMIT: Duration = Duration::from_secs(10);
 /// Between two looks: soon first, because most of what is waited for is there in a moment.
 const SOON: Duration = Duration::from_millis(20);
 const LONGEST: Duration = Duration::from_millis(500);
+
+/// Looks in a row that must find a server down, and the pause before each: an agent that was just started has not looked yet.
+const DOWN_LOOKS: u32 = 5;
+const DOWN_PAUSE: Duration = Duration::from_secs(3);
 
 /// Kept of a step's time for its own end.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -179,6 +183,48 @@ where
             last.map_or((Code::ExecuteTimeout, String::new()), |last| (last.code, last.text().to_owned()));
         Err(Error::new(code, format!("{what}: not so after {} s: {told}", limit.as_secs())))
     })
+}
+
+/// Waits for what needs these servers, for as long as they run. One that has ended stays down while this task holds its agent,
+/// since nobody else may start it: what waits for it would wait in vain, and keep the restart policy and operators from it.
+///
+/// # Errors
+/// Those of the waiting; which server has ended.
+pub(super) async fn while_they_run(
+    ports: &Ports,
+    ctx: &StepCtx,
+    verb: Verb,
+    hands: &[&Hand],
+    waiting: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    if verb == Verb::Stop {
+        return waiting.await;
+    }
+    tokio::select! {
+        biased;
+        done = waiting => done,
+        down = kept_down(ports, ctx, hands) => Err(Error::new(
+            Code::ServerNotReady,
+            format!("{} has ended, and nobody starts it while {} is held for this task", down.server, down.agent),
+        )),
+    }
+}
+
+/// The first of them that does not run and is held for this task, look after look.
+async fn kept_down<'a>(ports: &Ports, ctx: &StepCtx, hands: &[&'a Hand]) -> &'a Hand {
+    let mut looks = vec![0; hands.len()];
+    loop {
+        tokio::time::sleep(DOWN_PAUSE).await;
+        let seen = join_all(hands.iter().map(|hand| facts(ports, hand.agent))).await;
+        for ((seen, hand), count) in seen.into_iter().zip(hands).zip(&mut looks) {
+            let is_ours = |seen: &Facts| seen.held_by.as_ref().is_some_and(|by| by.id == ctx.dag_ref);
+            let is_down = seen.is_ok_and(|seen| seen.process.is_none() && is_ours(&seen));
+            *count = if is_down { *count + 1 } else { 0 };
+            if *count == DOWN_LOOKS {
+                return hand;
+            }
+        }
+    }
 }
 
 /// The hand of a step that is about one server.

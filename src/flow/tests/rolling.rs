@@ -337,6 +337,53 @@ fn a_roll_is_paused_or_aborted_between_two_zones() {
     }
 }
 
+/// Its agent is held for the roll, so nobody would start it for as long as the roll waits for it.
+#[test]
+fn a_roll_does_not_wait_for_a_server_that_it_keeps_down() {
+    simulate(async {
+        let world = serving().await;
+        let mut params = restart_of_all(&world);
+        params.options.pause_secs = 30;
+        let dag = begin(&world, &params).await;
+        world.until(SOON, "the first zone is done", || stops(&world)[0] == 1 && runs(&world, 1)).await;
+        tokio::time::sleep(AT_ONCE).await;
+        world.host(addr(1)).die();
+        let is_free = world.is_so(Duration::from_secs(90), || !world.is_locked()).await;
+        let story = world.story(addr(1), dag).await;
+        assert!(is_free, "its agent is held, and nobody starts it: {story}");
+        assert_eq!(world.rest(addr(1), dag).await.state, DagState::Failed, "{story}");
+        assert!(story.contains("has ended, and nobody starts it while"), "{story}");
+        assert_eq!(stops(&world), [2, 0, 0], "{story}");
+        world.host(addr(1)).grow();
+        world.operate(addr(1), dag, Operator::Retry).await.unwrap();
+        let ended = world.rest(addr(1), dag).await;
+        assert_eq!(ended.state, DagState::Succeeded, "{}", world.story(addr(1), dag).await);
+        assert_eq!(stops(&world), [2, 1, 1]);
+        whole(&world).await;
+    });
+}
+
+/// Whether its zone is active is no business of a stop of one server; who could tell may be gone by then.
+#[test]
+fn a_stop_of_a_server_does_not_wait_for_others_that_are_down() {
+    simulate(async {
+        let world = serving().await;
+        let params = Params { verb: Verb::Stop, ..restart_of_server(addr(3), zone(3)) };
+        world.host(addr(3)).hang(true);
+        let dag = begin(&world, &params).await;
+        let is_stopping = || !world.cluster.out_of_service().is_empty();
+        world.until(SOON, "it is out of service", is_stopping).await;
+        tokio::time::sleep(AT_ONCE).await;
+        world.host(addr(1)).die();
+        world.host(addr(2)).die();
+        world.host(addr(3)).hang(false);
+        let is_free = world.is_so(Duration::from_secs(90), || !world.is_locked()).await;
+        let story = world.story(addr(1), dag).await;
+        assert!(is_free && !runs(&world, 3), "{story}");
+        assert!(!story.contains("waiting for the zone to be stopped"), "{story}");
+    });
+}
+
 #[test]
 fn a_zone_whose_servers_are_needed_for_a_majority_is_not_touched() {
     simulate(async {
