@@ -13,7 +13,7 @@ use super::reply::Outcome;
 use crate::app::{Blocked, DagList, Watch};
 use crate::engine::port::Detail;
 use crate::error::{Code, Error, Result};
-use crate::model::{EventId, Identity, InstanceId, Timestamp, on_wire};
+use crate::model::{DagId, EventId, Identity, InstanceId, Timestamp, on_wire};
 use crate::wire::{
     self, BlockedView, Contents, DagDetail, Envelope, LockView, LogLine, NodeDetail, NotReached,
     OperatorBody, SubTaskDetail, WaitView, operator_body,
@@ -151,7 +151,18 @@ pub(super) async fn dags_ob(call: Call<()>) -> Outcome<Contents<DagDetail>> {
 #[utoipa::path(get, path = "/api/v1/task/dags/agent", tag = "task", params(("show_details" = Option<bool>, Query, description = "With nodes; true by default")),
     responses((status = 200, body = Envelope<Contents<DagDetail>>)))]
 pub(super) async fn dags_agent(call: Call<()>) -> Outcome<Contents<DagDetail>> {
-    list(call, DagList::Agent).await
+    let found: Result<_> = async {
+        let details = call.show_details()?;
+        let (mut all, mut after) = (Vec::new(), DagId(0));
+        loop {
+            let some = call.app.dags_after(after, details).await?;
+            let Some(last) = some.last() else { return Ok(all) };
+            after = last.snapshot.id;
+            all.extend(render(&call, some, details));
+        }
+    }
+    .await;
+    Outcome::list(found)
 }
 
 /// What nobody has dealt with yet: tasks that run, and failed ones that took a lock; in a cluster those of all its agents

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::context::{App, Caller};
 use crate::config::EngineKind;
-use crate::engine::port::{DagFilter, Detail};
+use crate::engine::port::Detail;
 use crate::engine::{Operator, Steer};
 use crate::error::{Code, Error, Result};
 use crate::flow::instance::{Instance, InstanceAct, InstanceAsk, StepLog, Told, Wanted};
@@ -235,18 +235,25 @@ impl App {
     }
 
     async fn own_instances(&self, wanted: &Wanted, most: usize) -> Result<Told> {
-        let details = self.parts.archive.dags(DagFilter::All, false).await?;
-        let mains = details.iter().filter(|detail| detail.snapshot.definition.main_dag.is_none());
-        let all = mains.map(|detail| Instance::of(self.own(), detail, String::new()));
-        let mut fitting: Vec<_> = all.filter(|instance| wanted.fits(instance)).collect();
-        let total = fitting.len();
-        // One owner: the number of its server makes no difference here.
-        fitting.sort_by(|a, b| wanted.order((a, 0), (b, 0)));
-        fitting.truncate(most);
-        for instance in &mut fitting {
+        let mut told = Told { total: 0, instances: Vec::new() };
+        let mut after = DagId(0);
+        loop {
+            let details = self.dags_after(after, false).await?;
+            let Some(last) = details.last() else { break };
+            after = last.snapshot.id;
+            let mains = details.iter().filter(|detail| detail.snapshot.definition.main_dag.is_none());
+            let all = mains.map(|detail| Instance::of(self.own(), detail, String::new()));
+            let before = told.instances.len();
+            told.instances.extend(all.filter(|instance| wanted.fits(instance)));
+            told.total += told.instances.len() - before;
+            // One owner: the number of its server makes no difference here.
+            told.instances.sort_by(|a, b| wanted.order((a, 0), (b, 0)));
+            told.instances.truncate(most);
+        }
+        for instance in &mut told.instances {
             instance.actor = self.maker(instance.dag).await?;
         }
-        Ok(Told { total, instances: fitting })
+        Ok(told)
     }
 
     async fn own_detail(&self, dag: DagId) -> Result<Detail> {

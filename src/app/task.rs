@@ -15,8 +15,6 @@ use crate::model::{DagId, EventId, GenericId, NodeId, Store, SubTaskId};
 /// Lists of DAGs as the routes name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DagList {
-    /// All of this agent's store.
-    Agent,
     /// Unfinished ones of this agent's store.
     AgentUnfinished,
     /// Of the cluster's store.
@@ -25,6 +23,9 @@ pub enum DagList {
     /// Of both.
     Unfinished,
 }
+
+/// Tasks of a long list that are in memory together.
+const READ_AT_ONCE: u32 = 64;
 
 /// A wish to be answered when something has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,10 +168,17 @@ impl App {
             }
             // Every task is kept by the agent that was asked for it.
             DagList::Cluster | DagList::ClusterUnfinished => return Ok(Vec::new()),
-            DagList::Agent => DagFilter::All,
             DagList::AgentUnfinished | DagList::Unfinished => DagFilter::Unfinished,
         };
         self.parts.archive.dags(filter, with_logs).await
+    }
+
+    /// Tasks of this agent by their numbers, those after one; a part of them, and none after the last.
+    ///
+    /// # Errors
+    /// A failing store.
+    pub async fn dags_after(&self, after: DagId, with_logs: bool) -> Result<Vec<Detail>> {
+        self.parts.archive.dags(DagFilter::After(after, READ_AT_ONCE), with_logs).await
     }
 
     /// The newest task that took this agent's lock, even if it ended long ago.

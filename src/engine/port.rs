@@ -153,12 +153,17 @@ pub struct Record {
 /// Which DAGs to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DagFilter {
-    All,
+    /// By their numbers: those after this one, at most so many. A store may have more than belong into memory.
+    After(DagId, u32),
     Unfinished,
     /// The newest one that took the lock, even if it ended long ago.
     LastMaintenance,
     /// The newest one of these flows that took the lock, even if it ended long ago.
     LastOf(&'static [&'static str]),
+}
+
+impl DagFilter {
+    pub const ALL: Self = Self::After(DagId(0), u32::MAX);
 }
 
 /// A line of a sub-task's record, as stored.

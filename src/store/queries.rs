@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, params, params_from_iter};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
@@ -45,8 +45,12 @@ impl Archive for Store {
             return Box::pin(async move { Ok(kept) });
         }
         let details = self.read(move |connection| {
+            let mut values = Vec::new();
             let sql = match filter {
-                DagFilter::All => "SELECT id FROM dag ORDER BY id".to_owned(),
+                DagFilter::After(dag, limit) => {
+                    values = vec![dag.0, i64::from(limit)];
+                    "SELECT id FROM dag WHERE id > ?1 ORDER BY id LIMIT ?2".to_owned()
+                }
                 DagFilter::Unfinished => "SELECT id FROM dag WHERE is_finished = 0 ORDER BY id".to_owned(),
                 DagFilter::LastMaintenance => {
                     "SELECT id FROM dag WHERE is_maintenance = 1 ORDER BY id DESC LIMIT 1".to_owned()
@@ -57,8 +61,8 @@ impl Archive for Store {
                 ),
             };
             let mut select = connection.prepare_cached(&sql)?;
-            let ids =
-                select.query_map([], |row| row.get::<_, i64>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+            let ids = select.query_map(params_from_iter(values), |row| row.get::<_, i64>(0))?;
+            let ids = ids.collect::<rusqlite::Result<Vec<_>>>()?;
             let details = ids.into_iter().map(|id| detail(connection, DagId(id), with_logs));
             Ok(details.collect::<std::result::Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         });

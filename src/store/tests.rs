@@ -260,7 +260,7 @@ async fn w2_a_held_lock_names_its_holder_and_only_the_holder_frees_it() {
     let Err(JournalError::LockHeld(holder)) = rig.create(1, LOCKED).await else { panic!("two holders") };
     assert_eq!((holder.dag, holder.name.as_str()), (first.id, "Test"));
     assert_eq!(holder.main_dag.as_deref(), Some("22130706433028861"));
-    assert_eq!(rig.store.dags(DagFilter::All, false).await.unwrap().len(), 1, "the refused one left nothing");
+    assert_eq!(rig.store.dags(DagFilter::ALL, false).await.unwrap().len(), 1, "the refused one left nothing");
 
     // A DAG that gave its lock back and ends much later does not free the next holder's.
     rig.take(&mut first, vec![Event::LockReleased { reason: "test".into() }]).await.unwrap();
@@ -282,7 +282,7 @@ async fn a_refused_write_takes_back_nothing_of_its_neighbours() {
     for (n, result) in results.iter().enumerate() {
         assert_eq!(result.is_ok(), n % 2 == 1, "{n}");
     }
-    assert_eq!(rig.store.dags(DagFilter::All, false).await.unwrap().len(), 26);
+    assert_eq!(rig.store.dags(DagFilter::ALL, false).await.unwrap().len(), 26);
     assert_eq!(rig.store.holder().await.unwrap().unwrap().dag, dag.id);
     rig.assert_sound();
 }
@@ -447,7 +447,7 @@ async fn a_full_disk_is_told_and_nothing_is_half_written() {
     rig.take(&mut dag, vec![]).await.unwrap();
     rig.create(30, None).await.unwrap();
     let logs = rig.store.logs(dag.nodes[0].sub_tasks[0].id).await.unwrap();
-    let tries = rig.store.dags(DagFilter::All, false).await.unwrap().len() - 1;
+    let tries = rig.store.dags(DagFilter::ALL, false).await.unwrap().len() - 1;
     assert_eq!(logs.len(), tries, "one line per try, the failed one included");
     rig.assert_sound();
 }
@@ -467,7 +467,7 @@ async fn w34_pruning_takes_old_finished_dags_and_never_an_unfinished_one() {
         rig.clock.advance(Duration::from_secs(86_400));
     }
     let left = async || {
-        let dags = rig.store.dags(DagFilter::All, false).await.unwrap();
+        let dags = rig.store.dags(DagFilter::ALL, false).await.unwrap();
         dags.into_iter().map(|d| d.snapshot.id).collect::<Vec<DagId>>()
     };
     let now = rig.clock.now();
@@ -642,7 +642,7 @@ async fn a_store_of_the_first_format_is_backed_up_and_taken_on() {
     let store = open(&rig.dir, &rig.clock).unwrap();
     let trail = store.audit(None, 9).await.unwrap();
     assert_eq!((trail.len(), &trail[0].body["action"]), (1, &json!("of before")));
-    assert_eq!(store.dags(DagFilter::All, false).await.unwrap().len(), 1);
+    assert_eq!(store.dags(DagFilter::ALL, false).await.unwrap().len(), 1);
     store.close().await;
     let report = check(&file).unwrap();
     assert_eq!((report.format, report.problems), (2, vec![]));
@@ -725,7 +725,7 @@ async fn unfinished_and_last_maintenance_are_told_apart() {
     rig.take(&mut locked, events).await.unwrap();
     assert_eq!(ids(DagFilter::Unfinished).await, []);
     assert_eq!(ids(DagFilter::LastMaintenance).await, [locked.id], "even if it ended long ago");
-    assert_eq!(ids(DagFilter::All).await, [plain.id, locked.id]);
+    assert_eq!(ids(DagFilter::ALL).await, [plain.id, locked.id]);
     let flow = plain.definition.flow.clone();
     let flows: &'static [&'static str] = vec!["no flow", &*flow.leak()].leak();
     assert_eq!(ids(DagFilter::LastOf(flows)).await, [locked.id]);

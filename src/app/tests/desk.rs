@@ -78,7 +78,7 @@ async fn prepare(agent: &Agent, from: AgentAddr, operation: Operation) -> Result
 }
 
 async fn parts(agent: &Agent) -> usize {
-    agent.rig.store.dags(DagFilter::All, false).await.unwrap().len()
+    agent.rig.store.dags(DagFilter::ALL, false).await.unwrap().len()
 }
 
 /// What is for a member of a cluster never acts on a host that belongs to nobody yet, and the other way round.

@@ -2,6 +2,7 @@
 
 mod custody;
 mod desk;
+mod listing;
 mod operate;
 mod watcher;
 

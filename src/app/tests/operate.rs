@@ -28,7 +28,7 @@ async fn code(agent: &Agent, wanted: OperateRequest, caller: &Caller) -> Result<
 
 /// Tasks in the store.
 async fn count(agent: &Agent) -> usize {
-    agent.rig.store.dags(DagFilter::All, false).await.unwrap().len()
+    agent.rig.store.dags(DagFilter::ALL, false).await.unwrap().len()
 }
 
 fn stranger() -> AgentAddr {
@@ -88,7 +88,7 @@ async fn an_emergency_is_local_and_alone() {
     assert!(code(&agent, wanted(Scope::Global, None), &local()).await.is_err());
     assert_eq!(code(&agent, wanted(own(), None), &local()).await.as_deref(), Ok("Start local observer"));
     agent.until(|health| health.process.is_some()).await;
-    let dags = agent.rig.store.dags(DagFilter::All, false).await.unwrap();
+    let dags = agent.rig.store.dags(DagFilter::ALL, false).await.unwrap();
     agent.rig.rest(dags.last().unwrap().snapshot.id).await;
     assert!(code(&agent, wanted(own(), Some(TERMINATE)), &local()).await.is_err());
     assert_eq!(
