@@ -80,15 +80,12 @@ impl KeepHolding for Keeper {
                 is_announced: next.is_some(),
                 left_at: *left_at,
             };
-            let document = serde_json::to_value(document).map_err(|e| {
-                Error::unexpected(format!("the document of certificates cannot be written: {e}"))
-            })?;
             let secrets = vec![
                 self.sealed_key(TLS_KEY, Some(key))?,
                 self.sealed_key(AUTHORITY_KEY, authority.as_deref())?,
                 self.sealed_key(NEXT_KEY, next.as_deref())?,
             ];
-            self.store.save_document(DOCUMENT, document, secrets, stamp, what).await
+            self.store.save_document(DOCUMENT, &document, secrets, stamp, what).await
         })
     }
 }

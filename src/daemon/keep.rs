@@ -125,14 +125,12 @@ impl Keep for Keeper {
         what: Value,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let document = serde_json::to_value(state)
-                .map_err(|e| Error::unexpected(format!("the agent's document cannot be written: {e}")))?;
             let sealed = vec![
                 self.sealed(ROOT, secrets.root.as_ref())?,
                 self.sealed(AGENT, secrets.agent.as_ref())?,
                 self.sealed_accounts(&secrets.accounts)?,
             ];
-            self.store.save_document(DOCUMENT, document, sealed, stamp, what).await
+            self.store.save_document(DOCUMENT, state, sealed, stamp, what).await
         })
     }
 }

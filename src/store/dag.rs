@@ -40,10 +40,11 @@ fn from_json<T: DeserializeOwned>(text: Option<String>) -> Result<Option<T>, Sto
     Ok(text.map(|text| serde_json::from_str(&text)).transpose()?)
 }
 
-/// Inserts a DAG as it is created and returns its snapshot.
+/// Inserts a DAG as it is created, with the text of its definition, and returns its snapshot.
 pub(super) fn insert(
     connection: &Connection,
     definition: Definition,
+    text: &str,
     at: Timestamp,
     actor: &str,
     key: Option<&RequestKey>,
@@ -56,7 +57,7 @@ pub(super) fn insert(
     insert.execute(params![
         definition.name,
         definition.flow,
-        serde_json::to_string(&definition)?,
+        text,
         definition.main_dag,
         definition.lock.is_some(),
         word(DagState::Ready)?,

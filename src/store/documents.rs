@@ -1,6 +1,7 @@
 //! The agent's own documents, its sealed secrets, and the header blocks it has seen.
 
 use rusqlite::{Connection, OptionalExtension, params};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::StoreError;
@@ -39,18 +40,20 @@ impl Store {
     pub async fn save_document(
         &self,
         name: &'static str,
-        body: Value,
+        document: &(impl Serialize + Sync),
         secrets: Vec<Secret>,
         stamp: Stamp,
         what: Value,
     ) -> Result<()> {
+        // Of a large cluster it is long: the one writer is not to spell it.
+        let body = serde_json::to_string(document).map_err(StoreError::from)?;
         let write = move |scope: &mut Scope<'_>| -> std::result::Result<(), StoreError> {
             let now = to_nanos(stamp.at);
             let mut upsert = scope.connection.prepare_cached(
                 "INSERT INTO ledger (name, body, updated_at) VALUES (?1, ?2, ?3)
                  ON CONFLICT (name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
             )?;
-            upsert.execute(params![name, body.to_string(), now])?;
+            upsert.execute(params![name, body, now])?;
             drop(upsert);
             for secret in &secrets {
                 save_secret(scope.connection, secret, now)?;

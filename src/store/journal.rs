@@ -17,6 +17,7 @@ use crate::engine::port::{
     Change, Created, Holder, Journal, JournalError, LogLine, NewDag, Record, RequestKey, Stamp,
 };
 use crate::engine::snapshot::Snapshot;
+use crate::engine::template::Definition;
 use crate::model::DagId;
 
 /// The maintenance lock of this host.
@@ -36,11 +37,15 @@ impl From<rusqlite::Error> for JournalError {
 
 impl Journal for Store {
     fn create(&self, new: NewDag) -> BoxFuture<'_, Result<Created, JournalError>> {
-        Box::pin(self.inner.writer.write_clean(move |scope| create(scope, new)))
+        // What can be done before is not done by the one writer.
+        let spelled = Spelled::of(&new.definition);
+        Box::pin(async move {
+            let spelled = spelled?;
+            self.inner.writer.write_clean(move |scope| create(scope, new, spelled)).await
+        })
     }
 
     fn append(&self, change: Change) -> BoxFuture<'_, Result<(), JournalError>> {
-        // What can be done before is not done by the one writer.
         let bodies = records::bodies(&change.events);
         let change = Arc::new(change);
         Box::pin(async move {
@@ -69,8 +74,27 @@ impl Journal for Store {
     }
 }
 
+/// A definition as it is stored, and the event that tells of it.
+struct Spelled {
+    definition: String,
+    created: Arc<[Event]>,
+    bodies: Vec<String>,
+}
+
+impl Spelled {
+    fn of(definition: &Definition) -> Result<Self, StoreError> {
+        let created: Arc<[Event]> = Arc::new([Event::Created { definition: Box::new(definition.clone()) }]);
+        let bodies = records::bodies(&created)?;
+        Ok(Self { definition: serde_json::to_string(definition)?, created, bodies })
+    }
+}
+
 /// Refuses before anything is written: a savepoint around so many rows costs as much as writing them.
-fn create(scope: &mut Scope<'_>, new: NewDag) -> Result<Result<Created, JournalError>, StoreError> {
+fn create(
+    scope: &mut Scope<'_>,
+    new: NewDag,
+    spelled: Spelled,
+) -> Result<Result<Created, JournalError>, StoreError> {
     let NewDag { definition, stamp, key, begins } = new;
     if let Some(key) = &key {
         match find_by_key(scope.connection, key) {
@@ -83,14 +107,16 @@ fn create(scope: &mut Scope<'_>, new: NewDag) -> Result<Result<Created, JournalE
     if is_locking && let Some(holder) = holder(scope.connection)? {
         return Ok(Err(JournalError::LockHeld(holder)));
     }
-    let snapshot = dag::insert(scope.connection, definition, stamp.at, &stamp.actor, key.as_ref())?;
+    let (at, text) = (stamp.at, &spelled.definition);
+    let snapshot = dag::insert(scope.connection, definition, text, at, &stamp.actor, key.as_ref())?;
     if is_locking {
         insert_lock(scope.connection, &snapshot, &stamp)?;
     }
-    let created = Event::Created { definition: Box::new((*snapshot.definition).clone()) };
-    let last = records::insert_event(scope, &snapshot, &created, &stamp)?;
+    let after = Arc::new(snapshot.clone());
+    let creation = Arc::new(Change { revision: 0, events: spelled.created, stamp, after });
+    let last = records::insert_change(scope, &creation, &spelled.bodies)?;
     if begins {
-        let first = Arc::new(plan::begin(&snapshot, stamp.at));
+        let first = Arc::new(plan::begin(&snapshot, at));
         let bodies = records::bodies(&first.events)?;
         // Of what was made just now nothing can be refused; if it is all the same, nothing of it may stay.
         append(scope, &first, &bodies)?.map_err(|error| StoreError::Value(error.to_string()))?;

@@ -103,16 +103,6 @@ pub(super) fn bodies(events: &[Event]) -> Result<Vec<String>, StoreError> {
     Ok(events.iter().map(serde_json::to_string).collect::<Result<_, _>>()?)
 }
 
-/// Appends one transition and returns its number.
-pub(super) fn insert_event(
-    scope: &mut Scope<'_>,
-    dag: &Snapshot,
-    event: &Event,
-    stamp: &Stamp,
-) -> Result<EventId, StoreError> {
-    insert(scope, event_record(EventId(0), dag, event, stamp, serde_json::to_value(event)?))
-}
-
 /// Appends the transitions of a change and returns the number of the last one.
 pub(super) fn insert_change(
     scope: &mut Scope<'_>,

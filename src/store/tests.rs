@@ -513,14 +513,14 @@ async fn documents_and_secrets_are_kept_together() {
     let rig = rig();
     let secret = Secret { name: "root".into(), sealed: Some(vec![1, 2]) };
     rig.store
-        .save_document("agent", json!({ "a": 1 }), vec![secret], rig.stamp(), json!("first"))
+        .save_document("agent", &json!({ "a": 1 }), vec![secret], rig.stamp(), json!("first"))
         .await
         .unwrap();
     assert_eq!(rig.store.document("agent").await.unwrap(), Some(json!({ "a": 1 })));
     assert_eq!(rig.store.secret("root").await.unwrap(), Some(vec![1, 2]));
     let none = Secret { name: "root".into(), sealed: None };
     rig.store
-        .save_document("agent", json!({ "a": 2 }), vec![none], rig.stamp(), json!("second"))
+        .save_document("agent", &json!({ "a": 2 }), vec![none], rig.stamp(), json!("second"))
         .await
         .unwrap();
     assert_eq!(rig.store.secret("root").await.unwrap(), None);

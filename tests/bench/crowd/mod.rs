@@ -386,7 +386,7 @@ impl Keep for Paper {
         stamp: Stamp,
         what: Value,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.0.save_document("agent", json!(state), Vec::new(), stamp, what))
+        Box::pin(self.0.save_document("agent", state, Vec::new(), stamp, what))
     }
 }
 
