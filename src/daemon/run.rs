@@ -22,6 +22,8 @@ use crate::telemetry;
 
 const RUNTIME_THREADS: usize = 2;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
+/// What an answer has freed stays so long at most.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(60);
 /// Steps end at their next await; what they were doing is taken up at the next start.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
 /// Longer than any commit on a healthy disk, shorter than the watchdog.
@@ -139,6 +141,7 @@ async fn serve(
     tasks.spawn(Kind::helper("learn"), learn(control, learned));
     tasks.spawn(Kind::helper("prune"), prune(store.clone(), retention(config), clock));
     tasks.spawn(Kind::helper("watchdog"), watchdog(store.clone()));
+    tasks.spawn(Kind::helper("heap"), give_back());
     if let Some(custody) = custody {
         tasks.spawn(Kind::helper("certificates"), custody.keep(tasks.token().clone()));
     }
@@ -210,6 +213,13 @@ async fn prune(store: Store, retention: Retention, clock: Arc<dyn Clock>) {
             Err(error) => tracing::warn!(error = %error.chain(), "old tasks could not be removed"),
         }
         tokio::time::sleep(PRUNE_INTERVAL).await;
+    }
+}
+
+async fn give_back() {
+    loop {
+        tokio::time::sleep(GIVE_BACK_INTERVAL).await;
+        heap::give_back();
     }
 }
 

@@ -27,8 +27,8 @@ const HELLO_TARGET: &str = "/rpc/v1/peer/hello";
 /// A host that is there answers sooner.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// Idle connections are kept for the next message.
-const IDLE: Duration = Duration::from_secs(5);
+/// Idle connections are kept for the next message. While there is one, the other agent has an HTTP service whose clock ticks.
+const IDLE: Duration = Duration::from_secs(2);
 
 /// A request of a client that another agent shall answer, in the name of whom it was let in as.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use crate::measure::Watched;
 use crate::table::{Budget, Figure, Line, Table};
 
 /// What work has left ends by itself when it had nothing to do for so long: threads after ten seconds, connections between agents
-/// after five, the HTTP service that they were to ten later.
-const CALM: Duration = Duration::from_secs(18);
+/// after two, the HTTP service that they were to two later.
+const CALM: Duration = Duration::from_secs(11);
 
 /// The most of each figure among some agents.
 pub(super) async fn of(what: &str, agents: &[Watched], effort: Effort, table: &mut Table) {
