@@ -31,9 +31,6 @@ const READERS_KEPT: usize = 4;
 /// Pages that a reader keeps in memory: those of a task with a thousand lines.
 const READER_CACHE_KIB: i64 = 512;
 
-/// Pages that the writer keeps in memory: those that a thousand tasks change again and again. Few tasks need few.
-const WRITER_CACHE_KIB: i64 = 8_192;
-
 /// The open store. Cheap to clone; the last clone's `close` ends the writer.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -167,7 +164,6 @@ fn configure(connection: &Connection, is_writer: bool) -> rusqlite::Result<()> {
         // FULL: in WAL mode NORMAL may lose the last commits at a power failure, and ours are promises (W33).
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "journal_size_limit", 32 << 20)?;
-        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         // What a savepoint would take back is kept in memory, not in a file.
         connection.pragma_update(None, "temp_store", "MEMORY")?;
     } else {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::error::StoreError;
 use super::open::connect;
-use super::writer::Scope;
+use super::writer::{FEW_FOR, MANY, Scope};
 use super::{Retention, Secret, Store, check};
 use crate::clock::{Clock, ManualClock};
 use crate::engine::event::{At, Event, Failure, Output};
@@ -805,4 +805,23 @@ async fn w8_a_reader_sees_the_task_and_its_record_of_the_same_moment() {
     };
     let (moments, ()) = tokio::join!(reading, writing);
     assert!(moments > 1, "the reader has seen it grow");
+}
+
+/// Pages of many tasks are kept while there are many, and no longer.
+#[tokio::test]
+async fn the_writer_keeps_more_pages_while_many_write() {
+    let rig = rig();
+    let pages = async || {
+        let read = |scope: &mut Scope<'_>| {
+            Ok::<i64, StoreError>(scope.connection.pragma_query_value(None, "cache_size", |row| row.get(0))?)
+        };
+        rig.store.inner.writer.write(read).await.unwrap()
+    };
+    let few = pages().await;
+    let write = || rig.store.inner.writer.write(|_: &mut Scope<'_>| Ok::<(), StoreError>(()));
+    rig.in_one_group(join_all((0..MANY).map(|_| write()))).await;
+    for _ in 0..FEW_FOR - 1 {
+        assert!(pages().await < few, "they are told in KiB, as negative numbers");
+    }
+    assert_eq!(pages().await, few);
 }

@@ -29,6 +29,16 @@ const WAITING_MAX: usize = 10_000;
 /// Lines kept over failing commits; beyond that the oldest give way (and the loss is logged).
 const KEPT_LINES_MAX: usize = 10_000;
 
+/// A group of so many writes is one of many tasks at once.
+pub(super) const MANY: usize = 128;
+
+/// Pages that are kept in memory between groups: of a few tasks, as SQLite has it, and of a thousand that change again and again.
+const PAGES_KIB: i64 = 2_000;
+const PAGES_OF_MANY_KIB: i64 = 8_192;
+
+/// Groups of few, after one of many, until the many are taken to be done.
+pub(super) const FEW_FOR: u32 = 64;
+
 /// Groups with a savepoint around every write, after one that has failed.
 const CAREFUL_FOR: u32 = 1_000;
 
@@ -109,6 +119,7 @@ pub(super) fn start(
         times: times.clone(),
         kept: Vec::new(),
         careful: 0,
+        few: FEW_FOR,
     };
     let thread = crate::tasks::thread("store-writer", move || state.run(ops))?;
     Ok(Writer { queue, waiting, counts, times, thread: Mutex::new(Some(thread)) })
@@ -248,6 +259,8 @@ struct Thread {
     /// So many groups more with a savepoint around every write: a group has failed, and if one of its writes was the reason, the
     /// others are not to fail with it for ever.
     careful: u32,
+    /// Groups of few since one of many.
+    few: u32,
 }
 
 impl Thread {
@@ -260,12 +273,27 @@ impl Thread {
                 group.push(next);
             }
             self.waiting.fetch_sub(group.len(), Ordering::Relaxed);
+            self.fit_pages(group.len());
             if let Some(closing) = self.commit(group) {
                 self.checkpoint();
                 // Nobody may be waiting any more.
                 let _gone = closing.send(());
                 return;
             }
+        }
+    }
+
+    /// Memory for the pages of many tasks, while there are many.
+    fn fit_pages(&mut self, writes: usize) {
+        let before = self.few;
+        self.few = if writes < MANY { before.saturating_add(1).min(FEW_FOR) } else { 0 };
+        let kib = match (before, self.few) {
+            (FEW_FOR, 0) => PAGES_OF_MANY_KIB,
+            (before, FEW_FOR) if before < FEW_FOR => PAGES_KIB,
+            _ => return,
+        };
+        if let Err(error) = self.connection.pragma_update(None, "cache_size", -kib) {
+            tracing::debug!(%error, "the store keeps as many pages as before");
         }
     }
 
