@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::catalog::Ports;
+use super::contest::surely_prepared;
 use super::participant::{LEASE, RELEASER};
 use super::peers::{Operation, PartKey, PeerView, Prepare, Prepared, Progressed, is_unknown, surely};
 use super::ports::Progress;
@@ -134,8 +135,7 @@ pub(super) async fn prepare_as(
 ) -> Result<Prepared> {
     crash::point(Point::BeforePeer);
     let more = if request.force.is_empty() { Duration::ZERO } else { FORCE_LIMIT };
-    let asked = surely(ports.limits.prepare + more, || ports.peers.prepare(agent, request));
-    let made = ctx.waiting(asked).await?;
+    let made = ctx.waiting(surely_prepared(ports, agent, request, ports.limits.prepare + more)).await?;
     ctx.info(&format!("{agent} prepares as task {}", made.sub_dag));
     for main_dag in &made.pushed_aside {
         revoke(ports, ctx, agent, main_dag, &request.actor).await;

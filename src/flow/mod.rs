@@ -11,6 +11,7 @@
 
 pub mod bootstrap;
 pub mod catalog;
+mod contest;
 pub mod handshake;
 pub mod init;
 pub mod instance;

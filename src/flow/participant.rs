@@ -32,7 +32,7 @@ pub const LEASE: Duration = Duration::from_secs(30);
 /// What ending somebody's part may take: the grace of a cancelled step and the commits around it.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a competitor that has to withdraw is waited for.
+/// How long a competitor that has to withdraw is waited for in one PREPARE, which may be asked again.
 const CONTEST_LIMIT: Duration = Duration::from_secs(3);
 
 /// Signal of the coordinator.

@@ -300,7 +300,7 @@ fn w22_w43_several_holders_on_several_hosts_are_pushed_aside_at_once() {
 /// W41: two coordinators at once. Exactly one wins, and the other is told who.
 #[test]
 fn w41_of_two_coordinators_one_wins_and_the_other_knows_who() {
-    for seed in 0..40 {
+    for seed in 0..400 {
         simulate(async move {
             let chance = if seed == 0 { Chance::calm() } else { Chance::new(seed) };
             let world = World::new(3, chance).await;
