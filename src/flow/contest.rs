@@ -50,7 +50,12 @@ fn must_withdraw(error: &Error, request: &Prepare) -> bool {
     let Some(holder) = error.data().and_then(|data| HeldBy::deserialize(&data["holder"]).ok()) else {
         return false;
     };
-    let id = |text: &str| text.parse::<GenericId>().ok();
-    let is_after = id(&holder.id).zip(id(&request.key.main_dag)).is_some_and(|(theirs, ours)| ours < theirs);
+    let is_after = comes_first(&request.key.main_dag, &holder.id);
     error.code == Code::UnderMaintenanceDag && holder.is_prepared && is_after
+}
+
+/// In the order of generic ids; what is none has no place in it.
+pub(super) fn comes_first(ours: &str, theirs: &str) -> bool {
+    let id = |text: &str| text.parse::<GenericId>().ok();
+    id(ours).zip(id(theirs)).is_some_and(|(ours, theirs)| ours < theirs)
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
+use super::contest::comes_first;
 use super::part;
 use super::peers::{Ask, HeldBy, PartKey, PeerLine, PeerView, Prepare, Prepared, Progressed, Release};
 use crate::clock::Clock;
@@ -159,9 +160,8 @@ impl Participant {
 
     /// The holder is a competitor that is only prepared, comes after this request in the order of ids, and has withdrawn.
     async fn withdraws(&self, holder: &Holder, request: &Prepare) -> Result<bool> {
-        let id = |text: &str| text.parse::<GenericId>().ok();
-        let theirs = holder.main_dag.as_deref().and_then(id);
-        let is_after = theirs.zip(id(&request.key.main_dag)).is_some_and(|(theirs, ours)| ours < theirs);
+        let is_after =
+            holder.main_dag.as_deref().is_some_and(|theirs| comes_first(&request.key.main_dag, theirs));
         if !is_after || !is_prepared(&self.engine().load(holder.dag).await?) {
             return Ok(false);
         }
