@@ -10,6 +10,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -56,7 +57,10 @@ impl Kind {
 
 /// Cheap handle; all clones belong to one agent.
 #[derive(Clone, Debug)]
-pub struct Tasks {
+pub struct Tasks(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     runtime: Handle,
     tracker: TaskTracker,
     token: CancellationToken,
@@ -72,24 +76,25 @@ impl Tasks {
     pub fn new() -> (Self, mpsc::UnboundedReceiver<String>) {
         let (failed, failures) = mpsc::unbounded_channel();
         let (runtime, tracker, token) = (Handle::current(), TaskTracker::new(), CancellationToken::new());
-        (Self { runtime, tracker, token, failed }, failures)
+        (Self(Arc::new(Inner { runtime, tracker, token, failed })), failures)
     }
 
     /// Cancelled when the agent stops.
     pub fn token(&self) -> &CancellationToken {
-        &self.token
+        &self.0.token
     }
 
     pub fn spawn<F>(&self, kind: Kind, work: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (token, failed) = (self.token.clone(), self.failed.clone());
+        // One count for all that it needs: a token has a mutex around its own.
+        let own = Arc::clone(&self.0);
         let guarded = async move {
             let work = AssertUnwindSafe(work).catch_unwind();
             let outcome = match kind.on_stop {
                 OnStop::Wait => work.await,
-                OnStop::Drop => match token.run_until_cancelled(work).await {
+                OnStop::Drop => match own.token.run_until_cancelled(work).await {
                     Some(outcome) => outcome,
                     None => return,
                 },
@@ -97,13 +102,13 @@ impl Tasks {
             if let Err(panic) = outcome {
                 let reason = format!("{} panicked: {}", kind.name, panic_text(&*panic));
                 tracing::error!(task = kind.name, "{reason}");
-                if kind.on_failure == OnFailure::StopAgent && failed.send(reason).is_err() {
+                if kind.on_failure == OnFailure::StopAgent && own.failed.send(reason).is_err() {
                     tracing::debug!(task = kind.name, "nobody waits for failures any more");
                 }
             }
         };
         #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-        let _detached = self.runtime.spawn(self.tracker.track_future(guarded));
+        let _detached = self.0.runtime.spawn(self.0.tracker.track_future(guarded));
     }
 
     /// Work that is done to its end, or to the agent's, though its caller may go.
@@ -124,7 +129,7 @@ impl Tasks {
         match answer.await {
             Ok(value) => value,
             // The agent stops, and this caller with it.
-            Err(_) if self.token.is_cancelled() => std::future::pending().await,
+            Err(_) if self.0.token.is_cancelled() => std::future::pending().await,
             Err(_) => panic!("{} panicked, see the line before", kind.name),
         }
     }
@@ -143,9 +148,36 @@ impl Tasks {
 
     /// Cancels the token and waits for everybody at most `grace`; true when all ended by themselves.
     pub async fn stop(&self, grace: Duration) -> bool {
-        self.token.cancel();
-        self.tracker.close();
-        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+        self.0.token.cancel();
+        self.0.tracker.close();
+        tokio::time::timeout(grace, self.0.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Where a thread of its own has short work done: on the runtime that it was started from, or at once where there is none.
+#[derive(Clone, Debug)]
+pub struct Aside(Option<Handle>);
+
+impl Aside {
+    pub fn here() -> Self {
+        Self(Handle::try_current().ok())
+    }
+
+    /// Work that a runtime which ends meanwhile drops.
+    pub fn run(&self, work: impl FnOnce() + Send + 'static) {
+        match &self.0 {
+            #[expect(clippy::disallowed_methods, reason = "the one file that spawns")]
+            Some(runtime) => drop(runtime.spawn(async move { work() })),
+            None => work(),
+        }
+    }
+
+    /// The same for work that blocks, which gets a thread.
+    pub fn blocking(&self, work: impl FnOnce() + Send + 'static) {
+        match &self.0 {
+            Some(runtime) => drop(runtime.spawn_blocking(work)),
+            None => work(),
+        }
     }
 }
 

@@ -25,10 +25,13 @@ pub struct Secrets {
 
 /// Where the document and the secrets are kept. Law: it returns after the commit, all or nothing.
 pub trait Keep: Send + Sync + Debug {
+    /// The document; `before` is what was kept last, if anything was.
+    ///
     /// # Errors
     /// When it cannot be kept; then nothing of it is.
     fn save<'a>(
         &'a self,
+        before: Option<&'a AgentState>,
         state: &'a AgentState,
         secrets: &'a Secrets,
         stamp: Stamp,
@@ -92,7 +95,7 @@ impl Ledger {
         }
         let stamp = Stamp { at: self.clock.now(), actor: actor.to_owned() };
         let secrets = new_secrets.as_ref().unwrap_or(&secrets);
-        self.keep.save(&after, secrets, stamp, change.describe()).await?;
+        self.keep.save(Some(&before), &after, secrets, stamp, change.describe()).await?;
         if let Some(secrets) = new_secrets {
             self.secrets.send_replace(Arc::new(secrets));
         }

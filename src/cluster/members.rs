@@ -4,15 +4,30 @@
 //! Invariant: no two members have one address; members stand in the order of their addresses, which is the order in which
 //! operations name them.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::{Code, Error, Result};
 use crate::model::{AgentAddr, Identity, Member, Scope, ServerAddr, ZoneName};
 
-/// See the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Members(Vec<Member>);
+/// See the module. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(from = "Vec<Member>")]
+pub struct Members(Arc<Vec<Member>>);
+
+/// As they were written: in order.
+impl From<Vec<Member>> for Members {
+    fn from(members: Vec<Member>) -> Self {
+        Self(Arc::new(members))
+    }
+}
+
+impl Serialize for Members {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
 
 impl FromIterator<Member> for Members {
     fn from_iter<I: IntoIterator<Item = Member>>(members: I) -> Self {
@@ -76,18 +91,18 @@ impl Members {
             self.0.iter().filter(|known| known.agent != member.agent).cloned().collect();
         let at = members.partition_point(|known| known.agent < member.agent);
         members.insert(at, member);
-        Self(members)
+        Self(Arc::new(members))
     }
 
     #[must_use]
     pub fn without(&self, agent: AgentAddr) -> Self {
-        Self(self.0.iter().filter(|member| member.agent != agent).cloned().collect())
+        Self(Arc::new(self.0.iter().filter(|member| member.agent != agent).cloned().collect()))
     }
 
     /// The same members, all of them with this identity.
     #[must_use]
     pub fn all_as(&self, identity: Identity) -> Self {
-        Self(self.0.iter().cloned().map(|member| Member { identity, ..member }).collect())
+        Self(Arc::new(self.0.iter().cloned().map(|member| Member { identity, ..member }).collect()))
     }
 
     /// The agents that a scope is about. Every target must be a member.

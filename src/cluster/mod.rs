@@ -16,6 +16,7 @@ pub mod figures;
 mod identity;
 mod ledger;
 mod members;
+pub mod papers;
 pub mod parameters;
 mod quorum;
 mod state;

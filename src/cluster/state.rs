@@ -13,7 +13,8 @@ use crate::model::{
     Account, AgentAddr, Exit, Identity, KeyPair, Member, Password, Scope, ServerProcess, Timestamp, ZoneName,
 };
 
-/// Everything the agent remembers about itself. Secrets are kept apart, see [`super::Secrets`].
+/// Everything the agent remembers about itself. Secrets are kept apart, see [`super::Secrets`]; what it knows of others is a
+/// document of its own, see [`super::papers`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AgentState {
     pub addr: AgentAddr,
@@ -22,14 +23,14 @@ pub struct AgentState {
     pub identity: Identity,
     pub zone: Option<ZoneName>,
     /// The agents of our cluster, ourselves included; empty while SINGLE.
-    #[serde(default)]
+    #[serde(skip)]
     pub members: Members,
     /// Agents that are not members yet, or not any more, and that we have to speak to: those that a scale-out of ours adds
     /// (SCALING OUT), and those that were removed and do not know it yet (SCALING IN). Only their keys count.
-    #[serde(default)]
+    #[serde(skip)]
     pub guests: Members,
     /// Numbers of the servers, as the database told them last.
-    #[serde(default)]
+    #[serde(skip)]
     pub topology: Topology,
     pub cluster: ClusterConfig,
     pub observer: ObserverConfig,

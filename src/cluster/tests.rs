@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
 
+use super::papers::Paper;
 use super::*;
 use crate::clock;
 use crate::config::EngineKind;
@@ -122,8 +123,25 @@ fn changes_are_idempotent_and_their_records_show_no_secret() {
         let record = format!("{} {change:?}", change.describe());
         assert!(!record.contains("hush"), "{record}");
     }
-    let document = serde_json::to_value(state()).unwrap();
-    assert_eq!(serde_json::from_value::<AgentState>(document).unwrap(), state());
+}
+
+/// What it knows of others is written when it is another, and with the first document.
+#[test]
+fn the_document_is_read_as_it_was_written_and_others_are_written_when_they_change() {
+    let read = |papers: &[Paper]| -> BTreeMap<&str, serde_json::Value> {
+        papers.iter().map(|(name, text)| (*name, serde_json::from_str(text).unwrap())).collect()
+    };
+    let names = |papers: &[Paper]| papers.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let member_known = state().after(&Change::MemberKnown(member(2, "z2")));
+    let papers = member_known.papers(Some(&state())).unwrap();
+    assert_eq!(names(&papers), ["agent", "others"]);
+    let mut papers = read(&papers);
+    let (agent, others) = (papers.remove("agent").unwrap(), papers.remove("others"));
+    assert_eq!(AgentState::of_papers(agent.clone(), others).unwrap(), member_known);
+    assert!(AgentState::of_papers(agent, None).unwrap().members.is_empty());
+    let wanted = member_known.after(&Change::ServerWanted(Wanted::Running));
+    assert_eq!(names(&wanted.papers(Some(&member_known)).unwrap()), ["agent"]);
+    assert_eq!(names(&wanted.papers(None).unwrap()), ["agent", "others"]);
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +152,7 @@ struct FakeKeep {
 impl Keep for FakeKeep {
     fn save<'a>(
         &'a self,
+        _: Option<&'a AgentState>,
         _: &'a AgentState,
         _: &'a Secrets,
         _: Stamp,

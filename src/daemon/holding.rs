@@ -85,7 +85,10 @@ impl KeepHolding for Keeper {
                 self.sealed_key(AUTHORITY_KEY, authority.as_deref())?,
                 self.sealed_key(NEXT_KEY, next.as_deref())?,
             ];
-            self.store.save_document(DOCUMENT, &document, secrets, stamp, what).await
+            let text = serde_json::to_string(&document).map_err(|e| {
+                Error::unexpected("the document of certificates cannot be written").with_source(e)
+            })?;
+            self.store.save_documents(vec![(DOCUMENT, text)], secrets, stamp, what).await
         })
     }
 }

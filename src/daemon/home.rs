@@ -52,7 +52,7 @@ impl Home {
         let adopted = remembered::adopt(known, config)?;
         if let Some(what) = adopted.change {
             let stamp = Stamp { at: clock.now(), actor: "start of the agent".to_owned() };
-            keeper.save(&adopted.state, &secrets.clone().unwrap_or_default(), stamp, what).await?;
+            keeper.save(None, &adopted.state, &secrets.clone().unwrap_or_default(), stamp, what).await?;
         }
         let keep = Arc::clone(&keeper);
         let ledger = Ledger::new(keep, clock, adopted.state, secrets.unwrap_or_default());

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use crate::api::RememberBlocks;
-use crate::cluster::{Accounts, AgentState, Keep, Secrets};
+use crate::cluster::{Accounts, AgentState, Keep, Secrets, papers};
 use crate::engine::port::Stamp;
 use crate::error::{Error, Result};
 use crate::flow::ports::Sealer;
@@ -15,8 +15,6 @@ use crate::secure::{AgentKey, BlockHash, LASTING_FROM, PeerIdentity, V3Key, Vaul
 use crate::store::{Secret, Store};
 use crate::tasks::Tasks;
 
-/// Name of the agent's document.
-const DOCUMENT: &str = "agent";
 const ROOT: &str = "root_password";
 const AGENT: &str = "agent_password";
 /// Users of the v2 API, as JSON.
@@ -35,9 +33,8 @@ pub(super) struct Keeper {
 impl Keeper {
     /// What was kept last; `None` on the first start.
     pub(super) async fn load(&self) -> Result<Option<(AgentState, Secrets)>> {
-        let Some(document) = self.store.document(DOCUMENT).await? else { return Ok(None) };
-        let state = serde_json::from_value(document)
-            .map_err(|e| Error::unexpected(format!("the agent's document cannot be read: {e}")))?;
+        let Some(agent) = self.store.document(papers::AGENT).await? else { return Ok(None) };
+        let state = AgentState::of_papers(agent, self.store.document(papers::OTHERS).await?)?;
         let (root, agent) = (self.secret(ROOT).await?, self.secret(AGENT).await?);
         let accounts = Arc::new(self.accounts().await?);
         Ok(Some((state, Secrets { root, agent, accounts, era: Arc::default() })))
@@ -119,6 +116,7 @@ pub(super) fn vault_error(error: impl std::error::Error + Send + Sync + 'static)
 impl Keep for Keeper {
     fn save<'a>(
         &'a self,
+        before: Option<&'a AgentState>,
         state: &'a AgentState,
         secrets: &'a Secrets,
         stamp: Stamp,
@@ -130,7 +128,7 @@ impl Keep for Keeper {
                 self.sealed(AGENT, secrets.agent.as_ref())?,
                 self.sealed_accounts(&secrets.accounts)?,
             ];
-            self.store.save_document(DOCUMENT, state, sealed, stamp, what).await
+            self.store.save_documents(state.papers(before)?, sealed, stamp, what).await
         })
     }
 }

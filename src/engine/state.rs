@@ -103,6 +103,18 @@ pub enum Heading {
     Backward,
 }
 
+impl Heading {
+    pub const ALL: [Self; 2] = [Self::Forward, Self::Backward];
+
+    /// As it is stored, and as `serde` spells it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Backward => "backward",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DagState {
@@ -131,6 +143,20 @@ impl DagState {
         Self::RolledBack,
         Self::Passed,
     ];
+
+    /// As it is stored, and as `serde` spells it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Cancelling => "cancelling",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+            Self::Succeeded => "succeeded",
+            Self::RolledBack => "rolled_back",
+            Self::Passed => "passed",
+        }
+    }
 
     /// Nothing can change any more.
     pub fn is_final(self) -> bool {
@@ -262,6 +288,23 @@ impl SubTaskState {
         Self::Undone,
         Self::Passed,
     ];
+
+    /// As it is stored, and as `serde` spells it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Cancelling => "cancelling",
+            Self::Waiting => "waiting",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Undoing => "undoing",
+            Self::UndoCancelling => "undo_cancelling",
+            Self::UndoFailed => "undo_failed",
+            Self::Undone => "undone",
+            Self::Passed => "passed",
+        }
+    }
 
     /// Code of it runs, as far as the store knows.
     pub fn is_active(self) -> bool {

@@ -8,26 +8,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::StoreError;
+use super::group::Scope;
 use super::records::{from_nanos, to_nanos};
 use crate::engine::event::{At, Event};
-use crate::engine::port::RequestKey;
+use crate::engine::port::{Change, RequestKey};
 use crate::engine::snapshot::{Node, Snapshot, SubTask};
 use crate::engine::state::{DagState, Heading, Operator, SubTaskState};
 use crate::engine::sub_tasks::SubTasks;
 use crate::engine::template::Definition;
 use crate::model::{DagId, EventId, NodeId, SubTaskId, Timestamp};
 
-/// An enum as the plain text of its name on the wire of the store.
-fn word(value: impl Serialize) -> Result<String, StoreError> {
-    let mut text = serde_json::to_string(&value)?;
-    let is_word = text.len() > 2 && text.starts_with('"') && text.pop() == Some('"');
-    if !is_word {
-        return Err(StoreError::Value(format!("{text} is no word")));
-    }
-    text.remove(0);
-    Ok(text)
-}
-
+/// An enum from the text that it is stored as.
 fn from_word<T: DeserializeOwned>(text: String) -> Result<T, StoreError> {
     Ok(serde_json::from_value(serde_json::Value::String(text))?)
 }
@@ -60,9 +51,9 @@ pub(super) fn insert(
         text,
         definition.main_dag,
         definition.lock.is_some(),
-        word(DagState::Ready)?,
-        word(Heading::Forward)?,
-        word(Operator::Run)?,
+        DagState::Ready.text(),
+        Heading::Forward.text(),
+        Operator::Run.text(),
         to_nanos(at),
         actor,
         key.map(|k| &k.key),
@@ -73,7 +64,7 @@ pub(super) fn insert(
     for (position, def) in definition.nodes.iter().enumerate() {
         let mut insert = connection
             .prepare_cached("INSERT INTO node (dag_id, position, name, operator) VALUES (?1, ?2, ?3, ?4)")?;
-        insert.execute(params![id.0, position as i64, def.name, word(Operator::Run)?])?;
+        insert.execute(params![id.0, position as i64, def.name, Operator::Run.text()])?;
         let node = NodeId(connection.last_insert_rowid());
         let mut sub_tasks = SubTasks::default();
         for (position, agent) in def.targets.iter().enumerate() {
@@ -81,7 +72,7 @@ pub(super) fn insert(
                 "INSERT INTO sub_task (node_id, dag_id, position, agent, state, operator, execute_times)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
             )?;
-            let (state, operator) = (word(SubTaskState::Pending)?, word(Operator::Run)?);
+            let (state, operator) = (SubTaskState::Pending.text(), Operator::Run.text());
             insert.execute(params![node.0, id.0, position as i64, agent.to_string(), state, operator])?;
             sub_tasks.push(SubTask::new(SubTaskId(connection.last_insert_rowid()), *agent));
         }
@@ -110,47 +101,170 @@ pub(super) fn touch(connection: &Connection, id: DagId, last_event: EventId) -> 
     Ok(())
 }
 
-/// The revision that is stored; nothing for an unknown DAG.
-pub(super) fn revision(connection: &Connection, id: DagId) -> Result<Option<i64>, StoreError> {
-    let mut select = connection.prepare_cached("SELECT revision FROM dag WHERE id = ?1")?;
-    Ok(select.query_row([id.0], |row| row.get(0)).optional()?)
+pub(super) const UPDATE: &str =
+    "UPDATE dag SET revision = ?2, last_event = ?3, state = ?4, heading = ?5, operator = ?6, holds_lock = ?7,
+         signals = ?8, started_at = ?9, is_finished = ?10, ended_at = ?11
+     WHERE id = ?1 AND revision = ?12";
+
+/// The same of one that runs on. It leaves alone what stands in indexes: SQLite would take it out of them and put it in again.
+pub(super) const UPDATE_RUNNING: &str =
+    "UPDATE dag SET revision = ?2, last_event = ?3, state = ?4, heading = ?5, operator = ?6, holds_lock = ?7,
+         signals = ?8, started_at = ?9
+     WHERE id = ?1 AND revision = ?10 AND is_finished = 0 AND ended_at IS ?11";
+
+pub(super) const UPDATE_SUB_TASK: &str =
+    "UPDATE sub_task SET state = ?2, operator = ?3, execute_times = ?4, started_at = ?5, ended_at = ?6,
+         output = ?7, note = ?8, failure = ?9
+     WHERE id = ?1";
+
+/// What a change writes besides its events, spelled before the one writer has it, all of it in one place.
+#[derive(Debug)]
+pub(super) struct Rows {
+    dag: DagValues,
+    /// Those of which something else may have been asked, with what.
+    nodes: Vec<(i64, &'static str)>,
+    sub_tasks: Vec<SubTaskValues>,
 }
 
-/// Writes what the events have changed.
-pub(super) fn update(
-    connection: &Connection,
-    after: &Snapshot,
-    events: &[Event],
-    last_event: EventId,
-) -> Result<(), StoreError> {
-    let mut update = connection.prepare_cached(
-        "UPDATE dag SET revision = ?2, last_event = ?3, state = ?4, heading = ?5, operator = ?6, holds_lock = ?7,
-             signals = ?8, is_finished = ?9, started_at = ?10, ended_at = ?11
-         WHERE id = ?1",
-    )?;
-    update.execute(params![
-        after.id.0,
-        after.revision,
-        last_event.0,
-        word(after.state)?,
-        word(after.heading)?,
-        word(after.operator)?,
-        after.holds_lock,
-        serde_json::to_string(&after.signals)?,
-        after.is_finished(),
-        after.started_at.map(to_nanos),
-        after.ended_at.map(to_nanos),
-    ])?;
-    let touched = touched(after, events);
-    if events.iter().any(is_wish) {
-        let nodes: BTreeSet<usize> = touched.iter().map(|at| at.node).collect();
-        for node in nodes {
-            let mut update = connection.prepare_cached("UPDATE node SET operator = ?2 WHERE id = ?1")?;
-            update.execute(params![after.nodes[node].id.0, word(after.nodes[node].operator)?])?;
+#[derive(Debug)]
+struct DagValues {
+    id: i64,
+    /// Before and after.
+    revisions: (i64, i64),
+    state: &'static str,
+    heading: &'static str,
+    operator: &'static str,
+    holds_lock: bool,
+    signals: String,
+    started_at: Option<i64>,
+    is_finished: bool,
+    ended_at: Option<i64>,
+}
+
+#[derive(Debug)]
+struct SubTaskValues {
+    id: i64,
+    state: &'static str,
+    operator: &'static str,
+    execute_times: u32,
+    started_at: Option<i64>,
+    ended_at: Option<i64>,
+    output: Option<String>,
+    note: Option<String>,
+    failure: Option<String>,
+}
+
+impl Rows {
+    pub(super) fn of(change: &Change) -> Result<Self, StoreError> {
+        let after = &*change.after;
+        let touched = touched(after, &change.events);
+        let nodes: BTreeSet<usize> = if change.events.iter().any(is_wish) {
+            touched.iter().map(|at| at.node).collect()
+        } else {
+            BTreeSet::new()
+        };
+        let node = |node: usize| (after.nodes[node].id.0, after.nodes[node].operator.text());
+        let sub_tasks = touched.into_iter().map(|at| SubTaskValues::of(after.sub_task(at)));
+        Ok(Self {
+            dag: DagValues::of(change.revision, after)?,
+            nodes: nodes.into_iter().map(node).collect(),
+            sub_tasks: sub_tasks.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl DagValues {
+    fn of(revision: i64, after: &Snapshot) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: after.id.0,
+            revisions: (revision, after.revision),
+            state: after.state.text(),
+            heading: after.heading.text(),
+            operator: after.operator.text(),
+            holds_lock: after.holds_lock,
+            signals: serde_json::to_string(&after.signals)?,
+            started_at: after.started_at.map(to_nanos),
+            is_finished: after.is_finished(),
+            ended_at: after.ended_at.map(to_nanos),
+        })
+    }
+}
+
+impl SubTaskValues {
+    fn of(sub: &SubTask) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: sub.id.0,
+            state: sub.state.text(),
+            operator: sub.operator.text(),
+            execute_times: sub.execute_times,
+            started_at: sub.started_at.map(to_nanos),
+            ended_at: sub.ended_at.map(to_nanos),
+            output: json(&sub.output)?,
+            note: json(&sub.note)?,
+            failure: json(&sub.failure)?,
+        })
+    }
+}
+
+/// The row of the DAG as a change leaves it. False, and nothing is written, when it is unknown or the revision that the change was
+/// planned on is not the stored one.
+pub(super) fn update(scope: &mut Scope<'_>, rows: &Rows, last_event: EventId) -> Result<bool, StoreError> {
+    let DagValues {
+        id,
+        state,
+        heading,
+        operator,
+        holds_lock,
+        signals,
+        started_at,
+        is_finished,
+        ended_at,
+        ..
+    } = &rows.dag;
+    let ((before, after), last) = (rows.dag.revisions, last_event.0);
+    if !is_finished {
+        let running = params![
+            id, after, last, state, heading, operator, holds_lock, signals, started_at, before, ended_at
+        ];
+        if scope.statements.running_dag.execute(running)? > 0 {
+            return Ok(true);
         }
     }
-    for at in touched {
-        update_sub_task(connection, after.sub_task(at))?;
+    let all = params![
+        id,
+        after,
+        last,
+        state,
+        heading,
+        operator,
+        holds_lock,
+        signals,
+        started_at,
+        is_finished,
+        ended_at,
+        before
+    ];
+    Ok(scope.statements.dag.execute(all)? > 0)
+}
+
+/// The rows of its nodes and sub-tasks, those that have changed.
+pub(super) fn update_parts(scope: &mut Scope<'_>, rows: &Rows) -> Result<(), StoreError> {
+    for node in &rows.nodes {
+        let mut update = scope.connection.prepare_cached("UPDATE node SET operator = ?2 WHERE id = ?1")?;
+        update.execute(*node)?;
+    }
+    for sub in &rows.sub_tasks {
+        scope.statements.sub_task.execute(params![
+            sub.id,
+            sub.state,
+            sub.operator,
+            sub.execute_times,
+            sub.started_at,
+            sub.ended_at,
+            sub.output,
+            sub.note,
+            sub.failure,
+        ])?;
     }
     Ok(())
 }
@@ -194,26 +308,6 @@ fn touched(after: &Snapshot, events: &[Event]) -> BTreeSet<At> {
         return after.sub_tasks().map(|(at, _)| at).collect();
     }
     events.iter().filter_map(Event::at).collect()
-}
-
-fn update_sub_task(connection: &Connection, sub: &SubTask) -> Result<(), StoreError> {
-    let mut update = connection.prepare_cached(
-        "UPDATE sub_task SET state = ?2, operator = ?3, execute_times = ?4, started_at = ?5, ended_at = ?6,
-             output = ?7, note = ?8, failure = ?9
-         WHERE id = ?1",
-    )?;
-    update.execute(params![
-        sub.id.0,
-        word(sub.state)?,
-        word(sub.operator)?,
-        sub.execute_times,
-        sub.started_at.map(to_nanos),
-        sub.ended_at.map(to_nanos),
-        json(&sub.output)?,
-        json(&sub.note)?,
-        json(&sub.failure)?,
-    ])?;
-    Ok(())
 }
 
 /// A DAG and its version (the number of the last event that concerned it).

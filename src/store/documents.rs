@@ -1,13 +1,12 @@
 //! The agent's own documents, its sealed secrets, and the header blocks it has seen.
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::StoreError;
+use super::group::Scope;
 use super::open::Store;
 use super::records::{self, to_nanos};
-use super::writer::Scope;
 use crate::engine::port::Stamp;
 use crate::error::Result;
 use crate::model::Timestamp;
@@ -33,27 +32,26 @@ impl Store {
         Ok(found.await?)
     }
 
-    /// Saves a document and secrets together, with a record of what changed; returns after the commit.
+    /// Saves documents, by their names, and secrets together, with a record of what changed; returns after the commit.
     ///
     /// # Errors
-    /// When the store cannot keep it; then nothing of it is kept.
-    pub async fn save_document(
+    /// When the store cannot keep them; then nothing of them is kept.
+    pub async fn save_documents(
         &self,
-        name: &'static str,
-        document: &(impl Serialize + Sync),
+        documents: Vec<(&'static str, String)>,
         secrets: Vec<Secret>,
         stamp: Stamp,
         what: Value,
     ) -> Result<()> {
-        // Of a large cluster it is long: the one writer is not to spell it.
-        let body = serde_json::to_string(document).map_err(StoreError::from)?;
         let write = move |scope: &mut Scope<'_>| -> std::result::Result<(), StoreError> {
             let now = to_nanos(stamp.at);
             let mut upsert = scope.connection.prepare_cached(
                 "INSERT INTO ledger (name, body, updated_at) VALUES (?1, ?2, ?3)
                  ON CONFLICT (name) DO UPDATE SET body = excluded.body, updated_at = excluded.updated_at",
             )?;
-            upsert.execute(params![name, body, now])?;
+            for (name, body) in &documents {
+                upsert.execute(params![name, body, now])?;
+            }
             drop(upsert);
             for secret in &secrets {
                 save_secret(scope.connection, secret, now)?;
@@ -63,7 +61,7 @@ impl Store {
                 "agent_changed",
                 None,
                 &stamp,
-                json!({ "document": name, "change": what }),
+                json!({ "document": documents.first().map(|(name, _)| name), "change": what }),
             )?;
             Ok(())
         };

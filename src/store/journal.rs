@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::broadcast;
 
 use super::error::StoreError;
+use super::group::Scope;
 use super::open::Store;
-use super::records::{from_nanos, to_nanos};
-use super::writer::Scope;
+use super::records::{EventRow, from_nanos, to_nanos};
 use super::{dag, records};
 use crate::engine::event::Event;
 use crate::engine::plan;
@@ -18,7 +18,7 @@ use crate::engine::port::{
 };
 use crate::engine::snapshot::Snapshot;
 use crate::engine::template::Definition;
-use crate::model::DagId;
+use crate::model::{DagId, EventId};
 
 /// The maintenance lock of this host.
 pub(super) const AGENT_LOCK: &str = "agent";
@@ -46,11 +46,14 @@ impl Journal for Store {
     }
 
     fn append(&self, change: Change) -> BoxFuture<'_, Result<(), JournalError>> {
-        let bodies = records::bodies(&change.events);
-        let change = Arc::new(change);
+        let next = Next::of(change);
         Box::pin(async move {
-            let bodies = bodies?;
-            self.inner.writer.write_clean(move |scope| append(scope, &change, &bodies)).await
+            let next = Arc::new(next?);
+            // Freed here, not by the one writer.
+            let kept = Arc::clone(&next);
+            let appended = self.inner.writer.write_clean(move |scope| append(scope, &next)).await;
+            drop(kept);
+            appended
         })
     }
 
@@ -78,14 +81,28 @@ impl Journal for Store {
 struct Spelled {
     definition: String,
     created: Arc<[Event]>,
-    bodies: Vec<String>,
+    events: Vec<EventRow>,
 }
 
 impl Spelled {
     fn of(definition: &Definition) -> Result<Self, StoreError> {
         let created: Arc<[Event]> = Arc::new([Event::Created { definition: Box::new(definition.clone()) }]);
-        let bodies = records::bodies(&created)?;
-        Ok(Self { definition: serde_json::to_string(definition)?, created, bodies })
+        let events = vec![EventRow::of_dag(&created[0])?];
+        Ok(Self { definition: serde_json::to_string(definition)?, created, events })
+    }
+}
+
+/// A change as it is stored.
+struct Next {
+    change: Arc<Change>,
+    events: Vec<EventRow>,
+    rows: dag::Rows,
+}
+
+impl Next {
+    fn of(change: Change) -> Result<Self, StoreError> {
+        let (events, rows) = (records::rows_of(&change)?, dag::Rows::of(&change)?);
+        Ok(Self { change: Arc::new(change), events, rows })
     }
 }
 
@@ -114,13 +131,12 @@ fn create(
     }
     let after = Arc::new(snapshot.clone());
     let creation = Arc::new(Change { revision: 0, events: spelled.created, stamp, after });
-    let last = records::insert_change(scope, &creation, &spelled.bodies)?;
+    let last = records::insert_change(scope, &creation, snapshot.id, &spelled.events)?;
     if begins {
-        let first = Arc::new(plan::begin(&snapshot, at));
-        let bodies = records::bodies(&first.events)?;
+        let first = Next::of(plan::begin(&snapshot, at))?;
         // Of what was made just now nothing can be refused; if it is all the same, nothing of it may stay.
-        append(scope, &first, &bodies)?.map_err(|error| StoreError::Value(error.to_string()))?;
-        return Ok(Ok(Created { snapshot, begun: Some(Arc::clone(&first.after)), is_new: true }));
+        append(scope, &first)?.map_err(|error| StoreError::Value(error.to_string()))?;
+        return Ok(Ok(Created { snapshot, begun: Some(Arc::clone(&first.change.after)), is_new: true }));
     }
     dag::touch(scope.connection, snapshot.id, last)?;
     Ok(Ok(Created { snapshot, begun: None, is_new: true }))
@@ -141,20 +157,20 @@ pub(super) fn find_by_key(
 }
 
 /// Refuses before anything is written.
-fn append(
-    scope: &mut Scope<'_>,
-    change: &Arc<Change>,
-    bodies: &[String],
-) -> Result<Result<(), JournalError>, StoreError> {
-    let Change { revision, events, stamp, after } = &**change;
-    if dag::revision(scope.connection, after.id)? != Some(*revision) {
-        return Ok(Err(JournalError::Stale));
-    }
+fn append(scope: &mut Scope<'_>, next: &Next) -> Result<Result<(), JournalError>, StoreError> {
+    let Change { events, stamp, after, .. } = &*next.change;
     let takes_lock = events.contains(&Event::LockTaken);
     if takes_lock && let Some(holder) = holder(scope.connection)? {
         return Ok(Err(JournalError::LockHeld(holder)));
     }
-    let last = records::insert_change(scope, change, bodies)?;
+    let last = EventId(scope.newest.0 + i64::try_from(events.len()).unwrap_or(i64::MAX));
+    if !dag::update(scope, &next.rows, last)? {
+        return Ok(Err(JournalError::Stale));
+    }
+    let inserted = records::insert_change(scope, &next.change, after.id, &next.events)?;
+    if inserted != last {
+        return Err(StoreError::Value(format!("event {inserted} should have been {last}")));
+    }
     // Of both, the last one counts.
     let is_lock = |event: &&Event| matches!(event, Event::LockTaken | Event::LockReleased { .. });
     for event in events.iter().filter(is_lock) {
@@ -164,7 +180,7 @@ fn append(
             release_lock(scope.connection, after.id)?;
         }
     }
-    dag::update(scope.connection, after, events, last)?;
+    dag::update_parts(scope, &next.rows)?;
     // This is newer than any line of it.
     scope.touched.remove(&after.id);
     Ok(Ok(()))

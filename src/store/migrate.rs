@@ -9,8 +9,11 @@ use super::open::{APPLICATION_ID, explain, use_wal};
 use crate::model::Timestamp;
 
 /// One step per format, in order; number 1 makes the first tables.
-const STEPS: [&str; 2] =
-    [include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_audit.sql")];
+const STEPS: [&str; 3] = [
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_audit.sql"),
+    include_str!("migrations/0003_others.sql"),
+];
 
 /// The newest format this agent knows.
 pub(super) const FORMAT: i64 = STEPS.len() as i64;

@@ -11,9 +11,11 @@
 
 mod backup;
 mod check;
+mod checkpoint;
 mod dag;
 mod documents;
 mod error;
+mod group;
 mod journal;
 mod memo;
 mod migrate;

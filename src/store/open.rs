@@ -60,8 +60,7 @@ impl Store {
         let mut connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         migrate::prepare(&mut connection, &path, clock.now(), keep_backups)?;
         let (feed, _) = broadcast::channel(FEED_DEPTH);
-        let writer = writer::start(connection, feed.clone(), Arc::clone(&clock))
-            .map_err(|e| StoreError::Open { path: path.clone(), why: e.to_string() })?;
+        let writer = writer::start(connection, &path, feed.clone(), Arc::clone(&clock))?;
         let (readers, holder, unfinished) = (Mutex::default(), Memo::default(), Memo::default());
         Ok(Self { inner: Arc::new(Inner { path, clock, writer, feed, readers, holder, unfinished }) })
     }

@@ -3,9 +3,9 @@
 use rusqlite::params;
 
 use super::error::StoreError;
+use super::group::Scope;
 use super::open::Store;
 use super::records::to_nanos;
-use super::writer::Scope;
 use crate::error::Result;
 use crate::model::Timestamp;
 

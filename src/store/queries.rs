@@ -11,7 +11,7 @@ use super::error::StoreError;
 use super::journal;
 use super::open::Store;
 use super::records::{self, from_nanos};
-use super::{dag, writer::Scope};
+use super::{dag, group::Scope};
 use crate::engine::Snapshot;
 use crate::engine::port::{
     Archive, DagFilter, Detail, Holder, Level, LogRow, Look, Record, RequestKey, Stamp,

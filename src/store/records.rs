@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, Row, params};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::error::StoreError;
-use super::writer::Scope;
+use super::group::Scope;
 use crate::engine::event::Event;
-use crate::engine::port::{Change, LogLine, Record, Stamp};
+use crate::engine::port::{Change, Level, LogLine, Record, Stamp};
 use crate::engine::run::ENGINE;
 use crate::engine::snapshot::Snapshot;
 use crate::model::{DagId, EventId, NodeId, SubTaskId, Timestamp};
@@ -38,17 +39,23 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(of: LogLine) -> Self {
-        let body = line_body(&of).to_string();
+        let body = serde_json::to_string(&Body::of(&of)).unwrap_or_default();
         Self { of, body }
     }
 }
 
-fn line_body(line: &LogLine) -> Value {
-    let mut body = json!({ "level": line.level, "text": line.text });
-    if !line.fields.is_null() {
-        body["fields"] = line.fields.clone();
+#[derive(Serialize)]
+struct Body<'a> {
+    level: Level,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    fields: &'a Value,
+}
+
+impl<'a> Body<'a> {
+    fn of(line: &'a LogLine) -> Self {
+        Self { level: line.level, text: &line.text, fields: &line.fields }
     }
-    body
 }
 
 impl Told {
@@ -71,7 +78,7 @@ impl Told {
                 sub_task: Some(line.of.sub_task),
                 attempt: Some(line.of.attempt),
                 actor: ENGINE.to_owned(),
-                body: line_body(&line.of),
+                body: serde_json::to_value(Body::of(&line.of)).unwrap_or_default(),
             },
         }
     }
@@ -95,52 +102,84 @@ fn event_record(id: EventId, dag: &Snapshot, event: &Event, stamp: &Stamp, body:
     }
 }
 
-const INSERT: &str = "INSERT INTO event (at, kind, dag_id, node_id, sub_task_id, attempt, actor, body)
+pub(super) const INSERT: &str =
+    "INSERT INTO event (at, kind, dag_id, node_id, sub_task_id, attempt, actor, body)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
-/// Bodies of events as they are stored.
-pub(super) fn bodies(events: &[Event]) -> Result<Vec<String>, StoreError> {
-    Ok(events.iter().map(serde_json::to_string).collect::<Result<_, _>>()?)
+/// Whether a sub-task is there. Beside it a plain insert: one that selects would copy every page that it changes, for it could fail
+/// half way.
+pub(super) const IS_THERE: &str = "SELECT 1 FROM sub_task WHERE id = ?1";
+
+/// A transition as it is stored. It has all that the one writer needs, which is not to look for it in what others are working on.
+#[derive(Debug)]
+pub(super) struct EventRow {
+    kind: &'static str,
+    node: Option<i64>,
+    sub_task: Option<i64>,
+    attempt: Option<u32>,
+    body: String,
+}
+
+impl EventRow {
+    /// Of one that is about no sub-task.
+    pub(super) fn of_dag(event: &Event) -> Result<Self, StoreError> {
+        let (kind, attempt, body) = (event.kind(), event.attempt(), serde_json::to_string(event)?);
+        Ok(Self { kind, node: None, sub_task: None, attempt, body })
+    }
+}
+
+/// The transitions of a change as they are stored.
+pub(super) fn rows_of(change: &Change) -> Result<Vec<EventRow>, StoreError> {
+    let dag = &change.after;
+    let row = |event: &Event| -> Result<EventRow, StoreError> {
+        let place = event.at();
+        let sub_task = place.map(|at| dag.sub_task(at));
+        Ok(EventRow {
+            kind: event.kind(),
+            node: place.map(|at| dag.nodes[at.node].id.0),
+            sub_task: sub_task.map(|sub| sub.id.0),
+            attempt: event.attempt().or(sub_task.map(|sub| sub.execute_times)),
+            body: serde_json::to_string(event)?,
+        })
+    };
+    change.events.iter().map(row).collect()
 }
 
 /// Appends the transitions of a change and returns the number of the last one.
 pub(super) fn insert_change(
     scope: &mut Scope<'_>,
     change: &Arc<Change>,
-    bodies: &[String],
+    dag: DagId,
+    rows: &[EventRow],
 ) -> Result<EventId, StoreError> {
-    let mut statement = scope.connection.prepare_cached(INSERT)?;
-    let (dag, at, mut id) = (&change.after, to_nanos(change.stamp.at), EventId(0));
-    for (index, (event, body)) in change.events.iter().zip(bodies).enumerate() {
-        let place = event.at();
-        let sub_task = place.map(|at| dag.sub_task(at));
-        statement.execute(params![
-            at,
-            event.kind(),
-            dag.id.0,
-            place.map(|at| dag.nodes[at.node].id.0),
-            sub_task.map(|sub| sub.id.0),
-            event.attempt().or(sub_task.map(|sub| sub.execute_times)),
-            change.stamp.actor,
-            body,
-        ])?;
-        id = EventId(scope.connection.last_insert_rowid());
+    let (at, actor) = (to_nanos(change.stamp.at), change.stamp.actor.as_str());
+    for (index, row) in rows.iter().enumerate() {
+        let EventRow { kind, node, sub_task, attempt, body } = row;
+        scope.statements.event.execute(params![at, kind, dag.0, node, sub_task, attempt, actor, body])?;
+        let id = inserted(scope);
         scope.told.push(Told::Event { id, change: Arc::clone(change), index });
     }
-    Ok(id)
+    Ok(scope.newest)
+}
+
+/// The number of the event that was inserted just now.
+fn inserted(scope: &mut Scope<'_>) -> EventId {
+    scope.newest = EventId(scope.connection.last_insert_rowid());
+    scope.newest
 }
 
 /// Appends a line of a task's record; the DAG's version moves with the end of the group. A line of a DAG that was pruned is
 /// dropped: nobody can read it any more.
 pub(super) fn insert_log(scope: &mut Scope<'_>, line: &Arc<Line>, now: Timestamp) -> Result<(), StoreError> {
-    let mut statement = scope.connection.prepare_cached(
-        "INSERT INTO event (at, kind, dag_id, node_id, sub_task_id, attempt, actor, body)
-         SELECT ?1, 'log', dag_id, node_id, id, ?2, ?3, ?4 FROM sub_task WHERE id = ?5",
-    )?;
     let of = &line.of;
-    let inserted = statement.execute(params![to_nanos(now), of.attempt, ENGINE, line.body, of.sub_task.0])?;
-    if inserted > 0 {
-        let id = EventId(scope.connection.last_insert_rowid());
+    let is_there =
+        scope.last_line == Some(of.sub_task) || scope.statements.is_there.exists([of.sub_task.0])?;
+    scope.last_line = is_there.then_some(of.sub_task);
+    if is_there {
+        let (dag, node, sub_task) = (of.dag.0, of.node.0, of.sub_task.0);
+        let values = params![to_nanos(now), "log", dag, node, sub_task, of.attempt, ENGINE, line.body];
+        scope.statements.event.execute(values)?;
+        let id = inserted(scope);
         scope.touched.insert(of.dag, id);
         scope.told.push(Told::Line { id, at: now, line: Arc::clone(line) });
     }
@@ -172,8 +211,7 @@ pub(super) fn insert_free(
 }
 
 fn insert(scope: &mut Scope<'_>, mut record: Record) -> Result<EventId, StoreError> {
-    let mut statement = scope.connection.prepare_cached(INSERT)?;
-    statement.execute(params![
+    scope.statements.event.execute(params![
         to_nanos(record.at),
         record.kind,
         record.dag.map(|d| d.0),
@@ -183,8 +221,8 @@ fn insert(scope: &mut Scope<'_>, mut record: Record) -> Result<EventId, StoreErr
         record.actor,
         record.body.to_string(),
     ])?;
-    record.id = EventId(scope.connection.last_insert_rowid());
-    let id = record.id;
+    let id = inserted(scope);
+    record.id = id;
     scope.told.push(Told::Free(Box::new(record)));
     Ok(id)
 }

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::error::StoreError;
+use super::group::Scope;
 use super::open::connect;
-use super::writer::{FEW_FOR, MANY, Scope};
+use super::writer::{FEW_FOR, MANY};
 use super::{Retention, Secret, Store, check};
 use crate::clock::{Clock, ManualClock};
 use crate::engine::event::{At, Event, Failure, Output};
@@ -328,6 +329,10 @@ async fn a_half_written_change_fails_its_group_once_and_then_only_itself() {
         let (begun, failed, (), ended) = rig.in_one_group(changes).await;
         assert!(matches!(failed, Err(JournalError::Store(_))), "{failed:?}");
         assert_eq!((begun.is_ok(), ended.is_ok()), (is_careful, is_careful), "{begun:?} {ended:?}");
+        if let Err(error) = ended {
+            let why = crate::error::Error::from(error).chain();
+            assert!(why.contains("lock"), "what was not tried is told what failed: {why}");
+        }
         for dag in [&first, &half, &last] {
             assert_eq!(rig.store.load(dag.id).await.unwrap().as_ref(), Some(dag), "what was told is there");
         }
@@ -513,14 +518,24 @@ async fn documents_and_secrets_are_kept_together() {
     let rig = rig();
     let secret = Secret { name: "root".into(), sealed: Some(vec![1, 2]) };
     rig.store
-        .save_document("agent", &json!({ "a": 1 }), vec![secret], rig.stamp(), json!("first"))
+        .save_documents(
+            vec![("agent", json!({ "a": 1 }).to_string())],
+            vec![secret],
+            rig.stamp(),
+            json!("first"),
+        )
         .await
         .unwrap();
     assert_eq!(rig.store.document("agent").await.unwrap(), Some(json!({ "a": 1 })));
     assert_eq!(rig.store.secret("root").await.unwrap(), Some(vec![1, 2]));
     let none = Secret { name: "root".into(), sealed: None };
     rig.store
-        .save_document("agent", &json!({ "a": 2 }), vec![none], rig.stamp(), json!("second"))
+        .save_documents(
+            vec![("agent", json!({ "a": 2 }).to_string())],
+            vec![none],
+            rig.stamp(),
+            json!("second"),
+        )
         .await
         .unwrap();
     assert_eq!(rig.store.secret("root").await.unwrap(), None);
@@ -637,15 +652,20 @@ async fn a_store_of_the_first_format_is_backed_up_and_taken_on() {
     rig.store.record("audit", None, rig.stamp(), json!({ "action": "of before" })).await.unwrap();
     rig.store.close().await;
     let file = path(&rig.dir).join("store.db");
-    let older = "DROP INDEX event_audit; PRAGMA user_version = 1;";
+    let older = "DROP INDEX event_audit; PRAGMA user_version = 1;
+        INSERT INTO ledger (name, body, updated_at) VALUES
+            ('agent', '{\"a\":1,\"members\":[{\"b\":null}],\"topology\":{\"servers\":[2]}}', 7);";
     connect(&file, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap().execute_batch(older).unwrap();
     let store = open(&rig.dir, &rig.clock).unwrap();
     let trail = store.audit(None, 9).await.unwrap();
     assert_eq!((trail.len(), &trail[0].body["action"]), (1, &json!("of before")));
     assert_eq!(store.dags(DagFilter::ALL, false).await.unwrap().len(), 1);
+    assert_eq!(store.document("agent").await.unwrap(), Some(json!({ "a": 1 })));
+    let others = json!({ "members": [{ "b": null }], "topology": { "servers": [2] } });
+    assert_eq!(store.document("others").await.unwrap(), Some(others));
     store.close().await;
     let report = check(&file).unwrap();
-    assert_eq!((report.format, report.problems), (2, vec![]));
+    assert_eq!((report.format, report.problems), (3, vec![]));
     let backups = std::fs::read_dir(path(&rig.dir).join("backup")).unwrap().flatten();
     let kept: Vec<_> = backups.map(|entry| Utf8PathBuf::from_path_buf(entry.path()).unwrap()).collect();
     assert_eq!(kept.len(), 1, "{kept:?}");
@@ -805,6 +825,29 @@ async fn w8_a_reader_sees_the_task_and_its_record_of_the_same_moment() {
     };
     let (moments, ()) = tokio::join!(reading, writing);
     assert!(moments > 1, "the reader has seen it grow");
+}
+
+/// Nobody can read it any more.
+#[tokio::test]
+async fn a_line_of_a_task_that_was_pruned_is_dropped() {
+    let rig = rig();
+    let (mut gone, kept) = (rig.create(1, None).await.unwrap(), rig.create(1, None).await.unwrap());
+    rig.run_to_the_end(&mut gone).await;
+    rig.clock.advance(Duration::from_secs(2 * 86_400));
+    let retention = Retention { days: 1, count: 0, audit_count: 0 };
+    assert_eq!(rig.store.prune(retention, rig.clock.now()).await.unwrap(), 1);
+    let before = rig.store.newest().await.unwrap();
+    // Twice: the second of a sub-task is not looked for again.
+    let lines = async {
+        for dag in [&gone, &gone, &kept, &kept, &gone] {
+            rig.store.log(rig.line(dag, "late"));
+        }
+        rig.store.probe().await.unwrap();
+    };
+    rig.in_one_group(lines).await;
+    let records = rig.store.records(None, before, 9).await.unwrap();
+    assert_eq!(records.iter().map(|record| record.dag).collect::<Vec<_>>(), [Some(kept.id), Some(kept.id)]);
+    rig.assert_sound();
 }
 
 /// Pages of many tasks are kept while there are many, and no longer.

@@ -1,23 +1,23 @@
-//! The one writer: a thread that puts whatever is waiting into one transaction.
+//! The one writer: a thread that puts whatever is waiting into one transaction (`group`).
 //!
 //! Invariant: a write is answered after its transaction is durable. A write that refuses (lock held, stale) takes
 //! back its own part and nothing of its neighbours'. When the commit itself fails, all writes of the group fail and
 //! nothing of them is stored; log lines, which have no caller to tell, are kept and tried with the next group.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::{Connection, TransactionBehavior};
+use camino::Utf8Path;
+use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::dag;
+use super::checkpoint::Checkpoints;
 use super::error::StoreError;
-use super::records::{self, Line, Told};
+use super::group::{Batch, Job, Op, Ran, Scope};
+use super::records::{Line, Told};
 use crate::clock::{Clock, Stopwatch};
-use crate::crash::{self, Point};
 use crate::engine::port::{LogLine, Record};
-use crate::model::{DagId, EventId, Timestamp};
+use crate::tasks::Aside;
 use crate::telemetry::Meter;
 
 /// Writes in one transaction at most: bounds the time until the first of them is answered.
@@ -39,35 +39,11 @@ const PAGES_OF_MANY_KIB: i64 = 8_192;
 /// Groups of few, after one of many, until the many are taken to be done.
 pub(super) const FEW_FOR: u32 = 64;
 
+/// Callers that the thread tells itself, after a commit. To tell more of them would keep the next group waiting.
+const TOLD_AT_ONCE: usize = 32;
+
 /// Groups with a savepoint around every write, after one that has failed.
 const CAREFUL_FOR: u32 = 1_000;
-
-/// What a write sees: the connection inside the group's transaction, and where to put what must be published.
-pub(super) struct Scope<'a> {
-    pub(super) connection: &'a Connection,
-    pub(super) told: Vec<Told>,
-    /// DAGs of which lines were appended, with the number of the last one.
-    pub(super) touched: BTreeMap<DagId, EventId>,
-}
-
-/// Tells the caller, once it is known whether the group was committed.
-type Notify = Box<dyn FnOnce(Result<(), &StoreError>) + Send>;
-type Write = Box<dyn FnOnce(&mut Scope<'_>) -> Done + Send>;
-
-struct Done {
-    is_kept: bool,
-    /// Of a clean write: it failed half way.
-    failure: Option<StoreError>,
-    notify: Notify,
-}
-
-enum Op {
-    Write(Write),
-    /// One that has written nothing when it refuses.
-    Clean(Write),
-    Log(Arc<Line>),
-    Close(oneshot::Sender<()>),
-}
 
 /// What the writer has committed since it was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,17 +72,14 @@ pub(super) struct Writer {
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
-impl std::fmt::Debug for Op {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Op")
-    }
-}
-
 pub(super) fn start(
-    connection: Connection,
+    mut connection: Connection,
+    path: &Utf8Path,
     feed: broadcast::Sender<Arc<Record>>,
     clock: Arc<dyn Clock>,
-) -> std::io::Result<Writer> {
+) -> Result<Writer, StoreError> {
+    let aside = Aside::here();
+    let checkpoints = Checkpoints::of(&mut connection, path, aside.clone())?;
     let (queue, ops) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let (counts, times) = (Arc::<Counts>::default(), Meter::default());
@@ -117,11 +90,14 @@ pub(super) fn start(
         waiting: Arc::clone(&waiting),
         counts: Arc::clone(&counts),
         times: times.clone(),
+        aside,
+        checkpoints,
         kept: Vec::new(),
         careful: 0,
         few: FEW_FOR,
     };
-    let thread = crate::tasks::thread("store-writer", move || state.run(ops))?;
+    let thread = crate::tasks::thread("store-writer", move || state.run(ops))
+        .map_err(|e| StoreError::Open { path: path.to_owned(), why: e.to_string() })?;
     Ok(Writer { queue, waiting, counts, times, thread: Mutex::new(Some(thread)) })
 }
 
@@ -158,7 +134,7 @@ impl Writer {
     /// Queues work of a kind and waits for its answer. Work that fails the group says why beside its result.
     async fn ask<T, E>(
         &self,
-        kind: fn(Write) -> Op,
+        kind: fn(Box<dyn Job>) -> Op,
         work: impl FnOnce(&mut Scope<'_>) -> (Result<T, E>, Option<StoreError>) + Send + 'static,
     ) -> Result<T, E>
     where
@@ -170,24 +146,13 @@ impl Writer {
             return Err(StoreError::Busy(waiting).into());
         }
         let (reply, answer) = oneshot::channel();
-        let write: Write = Box::new(move |scope| {
-            let (result, failure) = work(scope);
-            Done { is_kept: result.is_ok(), failure, notify: notify(result, reply) }
-        });
-        self.send(kind(write))?;
+        self.send(kind(Box::new(Asked { work: Some(work), result: None, reply })))?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Unanswered.into()))
     }
 
     /// Queues work that nobody waits for; it is committed no later than any write queued after it, or not at all.
     pub(super) fn post(&self, work: impl FnOnce(&mut Scope<'_>) -> Result<(), StoreError> + Send + 'static) {
-        let write: Write = Box::new(move |scope| {
-            let result = work(scope);
-            if let Err(error) = &result {
-                tracing::warn!(cause = %error, "a write that nobody waits for failed");
-            }
-            Done { is_kept: result.is_ok(), failure: None, notify: Box::new(|_| ()) }
-        });
-        if self.send(Op::Write(write)).is_err() {
+        if self.send(Op::Write(Box::new(Posted(Some(work))))).is_err() {
             tracing::debug!("a write came after the store was closed");
         }
     }
@@ -231,20 +196,55 @@ impl Writer {
     }
 }
 
-/// Tells a caller its own result, or why the group was not committed.
-fn notify<T, E>(result: Result<T, E>, reply: oneshot::Sender<Result<T, E>>) -> Notify
+/// Work whose caller waits.
+struct Asked<W, T, E> {
+    work: Option<W>,
+    /// Nothing until it was done.
+    result: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<W, T, E> Job for Asked<W, T, E>
 where
-    T: Send + 'static,
-    E: From<StoreError> + Send + 'static,
+    W: FnOnce(&mut Scope<'_>) -> (Result<T, E>, Option<StoreError>) + Send,
+    T: Send,
+    E: From<StoreError> + Send,
 {
-    Box::new(move |committed| {
-        let result = result.and_then(|value| match committed {
-            Ok(()) => Ok(value),
-            Err(error) => Err(error.clone().into()),
-        });
+    fn run(&mut self, scope: &mut Scope<'_>) -> Ran {
+        let work = self.work.take().expect("the writer runs it once");
+        let (result, failure) = work(scope);
+        let is_kept = result.is_ok();
+        self.result = Some(result);
+        Ran { is_kept, failure }
+    }
+
+    /// Its own result, or why the group was not committed.
+    fn answer(self: Box<Self>, committed: Result<(), &StoreError>) {
+        let result = match (self.result, committed) {
+            (Some(Err(error)), _) => Err(error),
+            (_, Err(error)) => Err(error.clone().into()),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(StoreError::Unanswered.into()),
+        };
         // A caller that has gone does not unmake the commit.
-        drop(reply.send(result));
-    })
+        drop(self.reply.send(result));
+    }
+}
+
+/// Work that nobody waits for.
+struct Posted<W>(Option<W>);
+
+impl<W: FnOnce(&mut Scope<'_>) -> Result<(), StoreError> + Send> Job for Posted<W> {
+    fn run(&mut self, scope: &mut Scope<'_>) -> Ran {
+        let work = self.0.take().expect("the writer runs it once");
+        let result = work(scope);
+        if let Err(error) = &result {
+            tracing::warn!(cause = %error, "a write that nobody waits for failed");
+        }
+        Ran { is_kept: result.is_ok(), failure: None }
+    }
+
+    fn answer(self: Box<Self>, _: Result<(), &StoreError>) {}
 }
 
 struct Thread {
@@ -254,6 +254,8 @@ struct Thread {
     waiting: Arc<AtomicUsize>,
     counts: Arc<Counts>,
     times: Meter,
+    aside: Aside,
+    checkpoints: Checkpoints,
     /// Log lines of groups whose commit failed.
     kept: Vec<Arc<Line>>,
     /// So many groups more with a savepoint around every write: a group has failed, and if one of its writes was the reason, the
@@ -275,7 +277,7 @@ impl Thread {
             self.waiting.fetch_sub(group.len(), Ordering::Relaxed);
             self.fit_pages(group.len());
             if let Some(closing) = self.commit(group) {
-                self.checkpoint();
+                self.checkpoints.finish(&self.connection);
                 // Nobody may be waiting any more.
                 let _gone = closing.send(());
                 return;
@@ -299,12 +301,7 @@ impl Thread {
 
     /// One transaction; then publishes and answers.
     fn commit(&mut self, group: Vec<Op>) -> Option<oneshot::Sender<()>> {
-        let mut batch = Batch {
-            lines: std::mem::take(&mut self.kept),
-            notifies: Vec::new(),
-            closing: None,
-            is_careful: self.careful > 0,
-        };
+        let mut batch = Batch::new(std::mem::take(&mut self.kept), self.careful > 0);
         self.careful = self.careful.saturating_sub(1);
         let writes = group.len() as u64;
         let begun = Stopwatch::start();
@@ -312,6 +309,7 @@ impl Thread {
         self.times.took(begun.elapsed());
         // Before anybody is told. A commit that failed may have changed the file all the same.
         self.counts.commits.fetch_add(1, Ordering::Release);
+        let Batch { mut lines, jobs, closing, .. } = batch;
         let failure = match result {
             Ok(told) => {
                 self.counts.groups.fetch_add(1, Ordering::Relaxed);
@@ -322,14 +320,24 @@ impl Thread {
             Err(error) => {
                 tracing::error!(cause = %error, "a group of writes could not be committed");
                 self.careful = CAREFUL_FOR;
-                self.keep(batch.lines);
+                self.keep(std::mem::take(&mut lines));
                 Some(error)
             }
         };
-        for notify in batch.notifies {
-            notify(failure.as_ref().map_or(Ok(()), Err));
+        let is_many = jobs.len() > TOLD_AT_ONCE;
+        let tell = move || {
+            for job in jobs {
+                job.answer(failure.as_ref().map_or(Ok(()), Err));
+            }
+            // To free them is work, too.
+            drop(lines);
+        };
+        if is_many {
+            self.aside.run(tell)
+        } else {
+            tell()
         }
-        batch.closing
+        closing
     }
 
     fn publish(&self, told: Vec<Told>) {
@@ -352,111 +360,4 @@ impl Thread {
         }
         self.kept = lines;
     }
-
-    /// Leaves a single file behind, for whoever copies it.
-    fn checkpoint(&self) {
-        let done =
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        if let Err(error) = done {
-            tracing::debug!(%error, "the last checkpoint was left to the next start");
-        }
-    }
-}
-
-/// What one group leaves behind, committed or not.
-struct Batch {
-    lines: Vec<Arc<Line>>,
-    notifies: Vec<Notify>,
-    closing: Option<oneshot::Sender<()>>,
-    is_careful: bool,
-}
-
-impl Batch {
-    fn store(
-        &mut self,
-        connection: &mut Connection,
-        group: Vec<Op>,
-        now: Timestamp,
-    ) -> Result<Vec<Told>, StoreError> {
-        let mut group = group.into_iter();
-        let result = self.store_all(connection, &mut group, now);
-        // After a failure the rest is not tried: its callers learn by the dropped reply, its lines are kept.
-        for op in group {
-            match op {
-                Op::Log(line) => self.lines.push(line),
-                Op::Close(reply) => self.closing = Some(reply),
-                Op::Write(_) | Op::Clean(_) => {}
-            }
-        }
-        result
-    }
-
-    fn store_all(
-        &mut self,
-        connection: &mut Connection,
-        group: &mut impl Iterator<Item = Op>,
-        now: Timestamp,
-    ) -> Result<Vec<Told>, StoreError> {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut scope = Scope { connection: &transaction, told: Vec::new(), touched: BTreeMap::new() };
-        for line in &self.lines {
-            records::insert_log(&mut scope, line, now)?;
-        }
-        for op in group {
-            match op {
-                Op::Log(line) => {
-                    let stored = records::insert_log(&mut scope, &line, now);
-                    self.lines.push(line);
-                    stored?;
-                }
-                Op::Write(write) => {
-                    let notify = apart(&mut scope, write)?;
-                    self.notifies.push(notify);
-                }
-                Op::Clean(write) if self.is_careful => {
-                    let notify = apart(&mut scope, write)?;
-                    self.notifies.push(notify);
-                }
-                Op::Clean(write) => {
-                    let done = write(&mut scope);
-                    self.notifies.push(done.notify);
-                    if let Some(failure) = done.failure {
-                        return Err(failure);
-                    }
-                }
-                Op::Close(reply) => self.closing = Some(reply),
-            }
-        }
-        for (dag, last) in std::mem::take(&mut scope.touched) {
-            dag::touch(scope.connection, dag, last)?;
-        }
-        let told = std::mem::take(&mut scope.told);
-        transaction.commit()?;
-        crash::point(Point::AfterCommit);
-        Ok(told)
-    }
-}
-
-/// Runs one write so that its refusal takes back nothing but its own part. A failure around it ends the group (SQLite
-/// rolls the whole transaction back when the disk is full).
-fn apart(scope: &mut Scope<'_>, write: Write) -> Result<Notify, StoreError> {
-    scope.connection.prepare_cached("SAVEPOINT one")?.execute([])?;
-    let published = scope.told.len();
-    let done = write(scope);
-    match settle(scope, done.is_kept, published) {
-        Ok(()) => Ok(done.notify),
-        Err(error) => {
-            (done.notify)(Err(&error));
-            Err(error)
-        }
-    }
-}
-
-fn settle(scope: &mut Scope<'_>, is_kept: bool, published: usize) -> Result<(), StoreError> {
-    if !is_kept {
-        scope.connection.prepare_cached("ROLLBACK TO one")?.execute([])?;
-        scope.told.truncate(published);
-    }
-    scope.connection.prepare_cached("RELEASE one")?.execute([])?;
-    Ok(())
 }

@@ -69,6 +69,7 @@ impl KeepHolding for Kept {
 impl Keep for Kept {
     fn save<'a>(
         &'a self,
+        _: Option<&'a AgentState>,
         _: &'a AgentState,
         _: &'a Secrets,
         _: Stamp,

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::fmt::Write as _;
 
 use super::super::state::{
-    DagEvent, DagState, Heading, Illegal, SubTaskEvent, SubTaskState, next_dag, next_sub_task,
+    DagEvent, DagState, Heading, Illegal, Operator, SubTaskEvent, SubTaskState, next_dag, next_sub_task,
 };
 
 fn rows<S: Debug + Copy, E: Debug + Copy>(
@@ -23,6 +23,20 @@ fn rows<S: Debug + Copy, E: Debug + Copy>(
         text.push('\n');
     }
     text
+}
+
+/// The store writes them by their text, and reads them by `serde`.
+#[test]
+fn a_state_is_called_what_serde_calls_it() {
+    fn named<T: serde::Serialize>(all: &[T], text: impl Fn(&T) -> &'static str) {
+        for one in all {
+            assert_eq!(serde_json::to_value(one).unwrap(), text(one));
+        }
+    }
+    named(&DagState::ALL, |state| state.text());
+    named(&SubTaskState::ALL, |state| state.text());
+    named(&Heading::ALL, |heading| heading.text());
+    named(&Operator::ALL, |operator| operator.text());
 }
 
 /// What is not listed is refused.

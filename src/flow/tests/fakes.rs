@@ -423,6 +423,7 @@ struct Memory;
 impl Keep for Memory {
     fn save<'a>(
         &'a self,
+        _: Option<&'a AgentState>,
         _: &'a AgentState,
         _: &'a Secrets,
         _: Stamp,

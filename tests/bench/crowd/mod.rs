@@ -381,12 +381,16 @@ struct Paper(Store);
 impl Keep for Paper {
     fn save<'a>(
         &'a self,
+        before: Option<&'a AgentState>,
         state: &'a AgentState,
         _: &'a Secrets,
         stamp: Stamp,
         what: Value,
     ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.0.save_document("agent", state, Vec::new(), stamp, what))
+        Box::pin(async move {
+            let papers = state.papers(before)?;
+            self.0.save_documents(papers, Vec::new(), stamp, what).await
+        })
     }
 }
 

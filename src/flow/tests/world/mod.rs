@@ -126,6 +126,7 @@ struct Paper(Mutex<AgentState>);
 impl Keep for Paper {
     fn save<'a>(
         &'a self,
+        _: Option<&'a AgentState>,
         state: &'a AgentState,
         _: &'a Secrets,
         _: Stamp,

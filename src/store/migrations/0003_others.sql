@@ -1,0 +1,12 @@
+-- What an agent knows of others is a document beside that of what it is.
+
+INSERT INTO ledger (name, body, updated_at)
+SELECT 'others',
+       -- A patch leaves out what is null: a document from before there was such a part.
+       json_patch('{}', json_object('members', json_extract(body, '$.members'),
+                                    'guests', json_extract(body, '$.guests'),
+                                    'topology', json_extract(body, '$.topology'))),
+       updated_at
+FROM ledger WHERE name = 'agent';
+
+UPDATE ledger SET body = json_remove(body, '$.members', '$.guests', '$.topology') WHERE name = 'agent';
