@@ -24,7 +24,7 @@ use super::steer::steer;
 use super::step::{Outcome, StepCtx};
 use super::worker::{self, Ended};
 use crate::error::{Code, Error, Result};
-use crate::model::GenericId;
+use crate::model::{AgentAddr, GenericId};
 use crate::tasks::Kind;
 
 /// Pauses between tries to commit an outcome while the store refuses (disk full): nothing is lost meanwhile, the
@@ -49,6 +49,20 @@ pub(super) struct Actor {
     pub(super) steering: CancellationToken,
     /// Taken out of the inbox already.
     pub(super) next: Option<Msg>,
+    pub(super) names: Names,
+}
+
+/// What a DAG is called, for its steps.
+pub(super) struct Names {
+    dag_ref: Arc<str>,
+    dag_name: Arc<str>,
+}
+
+impl Names {
+    pub(super) fn of(own: AgentAddr, dag: &Snapshot) -> Self {
+        let dag_ref = GenericId::agent(own, dag.id.0).to_string().into();
+        Self { dag_ref, dag_name: dag.definition.name.as_str().into() }
+    }
 }
 
 impl Actor {
@@ -249,7 +263,7 @@ impl Actor {
             node: self.snapshot.nodes[at.node].id,
             sub_task: sub.id,
             attempt: sub.execute_times,
-            dag_name: self.snapshot.definition.name.as_str().into(),
+            dag_name: Arc::clone(&self.names.dag_name),
             node_name: self.snapshot.definition_of(at.node).name.as_str().into(),
             level,
             text,
@@ -419,8 +433,8 @@ impl Actor {
         let def = snapshot.definition_of(at.node);
         StepCtx {
             dag: snapshot.id,
-            dag_ref: GenericId::agent(self.shared.own, snapshot.id.0).to_string(),
-            dag_name: snapshot.definition.name.as_str().into(),
+            dag_ref: Arc::clone(&self.names.dag_ref),
+            dag_name: Arc::clone(&self.names.dag_name),
             node_name: def.name.as_str().into(),
             sub_task: sub.id,
             agent: sub.agent,

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::actor::Actor;
+use super::actor::{Actor, Names};
 use super::event::At;
 use super::handle::SubmitError;
 use super::port::{Journal, NewDag, Stamp};
@@ -228,7 +228,9 @@ async fn live(shared: Arc<Shared>, dag: DagId, first: First, ends: Ends) {
             let Ends { inbox, sender, shown } = ends;
             shown.send_replace(Some(Arc::clone(&snapshot)));
             let (running, steering) = (HashMap::new(), CancellationToken::new());
-            let mut actor = Actor { shared, snapshot, inbox, sender, shown, running, steering, next: None };
+            let names = Names::of(shared.own, &snapshot);
+            let mut actor =
+                Actor { shared, snapshot, inbox, sender, shown, running, steering, next: None, names };
             actor.pass_on_steering();
             if is_begun {
                 actor.begin();

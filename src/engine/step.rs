@@ -93,7 +93,7 @@ pub struct Input<'a> {
 pub struct StepCtx {
     pub dag: DagId,
     /// Generic id of the DAG, as clients and peers know it.
-    pub dag_ref: String,
+    pub dag_ref: Arc<str>,
     pub dag_name: Arc<str>,
     pub node_name: Arc<str>,
     pub sub_task: SubTaskId,

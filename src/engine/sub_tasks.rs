@@ -1,6 +1,7 @@
 //! The sub-tasks of a node, shared by all snapshots that have them in common.
 //!
-//! A DAG over many agents is copied with every change of one sub-task; what is copied are pointers, and the one sub-task.
+//! A DAG over many agents is copied with every change of one sub-task; what is copied is a pointer for each node, the pointers of the one
+//! node, and the one sub-task.
 
 use std::ops::Index;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use super::snapshot::SubTask;
 
 /// In the order of the node's targets. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct SubTasks(Vec<Arc<SubTask>>);
+pub struct SubTasks(Arc<Vec<Arc<SubTask>>>);
 
 impl SubTasks {
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &SubTask> + ExactSizeIterator {
@@ -25,12 +26,12 @@ impl SubTasks {
     }
 
     pub fn push(&mut self, sub: SubTask) {
-        self.0.push(Arc::new(sub));
+        Arc::make_mut(&mut self.0).push(Arc::new(sub));
     }
 
     /// One of them, to be changed; other snapshots keep it as it was.
     pub(super) fn change(&mut self, index: usize) -> &mut SubTask {
-        Arc::make_mut(&mut self.0[index])
+        Arc::make_mut(&mut Arc::make_mut(&mut self.0)[index])
     }
 
     /// Those of them that are so, to be changed.
@@ -38,7 +39,8 @@ impl SubTasks {
         &mut self,
         is_so: impl Fn(&SubTask) -> bool,
     ) -> impl Iterator<Item = &mut SubTask> {
-        self.0.iter_mut().filter(move |sub| is_so(sub)).map(Arc::make_mut)
+        let meant = if self.iter().any(&is_so) { Arc::make_mut(&mut self.0).as_mut_slice() } else { &mut [] };
+        meant.iter_mut().filter(move |sub| is_so(sub)).map(Arc::make_mut)
     }
 }
 
@@ -52,7 +54,7 @@ impl Index<usize> for SubTasks {
 
 impl FromIterator<SubTask> for SubTasks {
     fn from_iter<I: IntoIterator<Item = SubTask>>(subs: I) -> Self {
-        Self(subs.into_iter().map(Arc::new).collect())
+        Self(Arc::new(subs.into_iter().map(Arc::new).collect()))
     }
 }
 

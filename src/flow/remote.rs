@@ -27,7 +27,7 @@ pub(super) async fn run(
     operation: Operation,
     actor: &str,
 ) -> Result<()> {
-    let key = PartKey { main_dag: ctx.dag_ref.clone(), part: part.to_owned() };
+    let key = PartKey { main_dag: ctx.dag_ref.to_string(), part: part.to_owned() };
     let request = Prepare {
         key: key.clone(),
         main_name: ctx.dag_name.to_string(),

@@ -59,7 +59,7 @@ impl<'a> Reins<'a> {
 
     /// A part of its own, for taking something back.
     pub(super) fn for_undo(ports: &'a Ports, ctx: &'a StepCtx, params: &'a Params, agent: AgentAddr) -> Self {
-        let key = PartKey { main_dag: ctx.dag_ref.clone(), part: format!("undo {}", ctx.node()) };
+        let key = PartKey { main_dag: ctx.dag_ref.to_string(), part: format!("undo {}", ctx.node()) };
         Self { ports, ctx, params, agent, key }
     }
 

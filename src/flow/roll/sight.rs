@@ -217,7 +217,7 @@ async fn kept_down<'a>(ports: &Ports, ctx: &StepCtx, hands: &[&'a Hand]) -> &'a 
         tokio::time::sleep(DOWN_PAUSE).await;
         let seen = join_all(hands.iter().map(|hand| facts(ports, hand.agent))).await;
         for ((seen, hand), count) in seen.into_iter().zip(hands).zip(&mut looks) {
-            let is_ours = |seen: &Facts| seen.held_by.as_ref().is_some_and(|by| by.id == ctx.dag_ref);
+            let is_ours = |seen: &Facts| seen.held_by.as_ref().is_some_and(|by| *by.id == *ctx.dag_ref);
             let is_down = seen.is_ok_and(|seen| seen.process.is_none() && is_ours(&seen));
             *count = if is_down { *count + 1 } else { 0 };
             if *count == DOWN_LOOKS {
