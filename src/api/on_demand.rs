@@ -18,7 +18,7 @@ use actix_service::{Service, ServiceFactory, always_ready};
 use futures_util::future::{LocalBoxFuture, Ready, ready};
 
 /// A service without a connection is kept this long: what comes in a burst finds it made, and making it takes a millisecond.
-const KEPT: Duration = Duration::from_secs(2);
+const KEPT: Duration = Duration::from_secs(1);
 
 /// Makes, for each worker, a service that `make`s the real one when it is needed.
 pub(super) fn on_demand<M, F>(make: M) -> OnDemand<M>

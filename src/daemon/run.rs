@@ -14,7 +14,7 @@ use crate::api;
 use crate::app::{Learned, RunState, accounts, members};
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::host::{descriptors, heap};
+use crate::host::{code, descriptors, heap};
 use crate::process;
 use crate::store::{Retention, Store};
 use crate::tasks::{Kind, Tasks};
@@ -22,6 +22,8 @@ use crate::telemetry;
 
 const RUNTIME_THREADS: usize = 2;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
+/// By then what a start does is done.
+const STARTED: Duration = Duration::from_secs(10);
 /// What an answer has freed stays so long at most.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(60);
 /// Steps end at their next await; what they were doing is taken up at the next start.
@@ -217,9 +219,13 @@ async fn prune(store: Store, retention: Retention, clock: Arc<dyn Clock>) {
 }
 
 async fn give_back() {
+    tokio::time::sleep(STARTED).await;
+    if let Err(error) = code::let_go() {
+        tracing::debug!(%error, "the code of the start stays mapped");
+    }
     loop {
-        tokio::time::sleep(GIVE_BACK_INTERVAL).await;
         heap::give_back();
+        tokio::time::sleep(GIVE_BACK_INTERVAL).await;
     }
 }
 

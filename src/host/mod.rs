@@ -8,6 +8,7 @@
 //!
 //! Not here: the database process (`process`), the agent's records (`store`), JSON shapes (`wire`).
 
+pub mod code;
 pub mod descriptors;
 pub mod disk;
 pub mod events;

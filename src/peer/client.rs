@@ -28,7 +28,7 @@ const HELLO_TARGET: &str = "/rpc/v1/peer/hello";
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Idle connections are kept for the next message. While there is one, the other agent has an HTTP service whose clock ticks.
-const IDLE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// A request of a client that another agent shall answer, in the name of whom it was let in as.
 #[derive(Clone, Debug)]

@@ -39,7 +39,7 @@ async fn cold_start(effort: Effort, table: &mut Table) {
     table.line(Line::time("first start in an empty home to first answer (makes key pairs)", first));
     rest::of("fresh", &[Watched(agent.pid())], effort, table).await;
     agent.terminate();
-    table.line(Line::time("start to first answer, empty store", repeated(&home).await.0));
+    table.line(Line::time("start to first answer, empty store", starts(&home).await));
     let dags = effort.pick(1_000, 10_000);
     let begun = Instant::now();
     let events = seed::seed(&home.path.join(".obpilot"), home.port, dags).await;
@@ -49,22 +49,22 @@ async fn cold_start(effort: Effort, table: &mut Table) {
         begun.elapsed().as_secs_f64(),
         Figure::Bytes(store)
     ));
-    let (full, resident) = repeated(&home).await;
-    let line = Line::time(format!("start to first answer, {dags} finished DAGs"), full);
+    let line = Line::time(format!("start to first answer, {dags} finished DAGs"), starts(&home).await);
     table.line(line.within(Budget::AtMost(Figure::Time(Duration::from_millis(100)))));
-    table.line(Line::of("resident, idle, with them", Figure::Bytes(resident)).within(MEMORY));
+    let (_, mut agent) = first_answer(&home).await;
+    rest::of("idle, with them", &[Watched(agent.pid())], effort, table).await;
+    agent.terminate();
 }
 
-/// The median of several starts, and what the last one of them takes of memory.
-async fn repeated(home: &Home) -> (Duration, u64) {
-    let (mut times, mut resident) = (Vec::new(), 0);
+/// The median of several.
+async fn starts(home: &Home) -> Duration {
+    let mut times = Vec::new();
     for _ in 0..COLD_STARTS {
         let (took, mut agent) = first_answer(home).await;
         times.push(took);
-        resident = Watched(agent.pid()).resident();
         agent.terminate();
     }
-    (median(times), resident)
+    median(times)
 }
 
 /// Three agents of a cluster whose servers run: at rest, and after work.
