@@ -3,9 +3,13 @@
 //! One connection in the same folder with the same settings and tables, statements prepared once, values at hand before the
 //! clock starts. As many writes in a transaction as the run had in one on the average; one sync of the disk each. What is
 //! written, and nothing else is:
-//! - a new DAG: the rows of the DAG, of its nodes and of their sub-tasks, and an event;
+//! - a new DAG: the rows of the DAG, of its nodes and of their sub-tasks, and an event; and its first change;
 //! - a change: its events, the row of the DAG, and the row of each sub-task that an event names;
 //! - a line: an event.
+//!
+//! Each time as it was then, not as it is in the end: SQLite writes no page for a row that is already so. A row that was not final is
+//! told from the final one: a DAG runs until it has ended, with the revision and the last event of that change; a sub-task
+//! runs from its claim on. Columns that stand in indexes are set with the end only, as the store does it.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -25,7 +29,8 @@ struct Write {
     nodes: Vec<Row>,
     sub_tasks: Vec<Row>,
     events: Vec<Row>,
-    changed_dag: Option<Row>,
+    running_dag: Option<Row>,
+    ended_dag: Option<Row>,
     changed_sub_tasks: Vec<Row>,
 }
 
@@ -54,7 +59,15 @@ pub(super) async fn run(ours: &Utf8Path, dir: &Utf8Path, group: usize) -> (Durat
         }
         plain.commit.execute([]).unwrap();
     }
-    (begun.elapsed(), cpu().saturating_sub(cpu_before))
+    let spent = (begun.elapsed(), cpu().saturating_sub(cpu_before));
+    drop(plain);
+    let ends = |connection: &Connection| {
+        let dags = rows(connection, &format!("SELECT {ENDED_DAG} FROM dag ORDER BY id"));
+        (dags, rows(connection, &format!("SELECT {CHANGED_SUB_TASK} FROM sub_task ORDER BY id")))
+    };
+    let has_same = ends(connection) == ends(&Connection::open(ours.join("store.db")).unwrap());
+    assert!(has_same, "the loop has led where the run did");
+    spent
 }
 
 struct Plain<'a> {
@@ -64,7 +77,8 @@ struct Plain<'a> {
     node: Statement<'a>,
     sub_task: Statement<'a>,
     event: Statement<'a>,
-    change_dag: Statement<'a>,
+    run_dag: Statement<'a>,
+    end_dag: Statement<'a>,
     change_sub_task: Statement<'a>,
 }
 
@@ -74,8 +88,9 @@ const DAG: &str =
 const NODE: &str = "dag_id, position, name, operator";
 const SUB_TASK: &str = "node_id, dag_id, position, agent, state, operator, execute_times";
 const EVENT: &str = "at, kind, dag_id, node_id, sub_task_id, attempt, actor, body";
-const CHANGED_DAG: &str =
-    "revision, last_event, state, heading, operator, holds_lock, signals, is_finished, started_at, ended_at";
+const RUNNING_DAG: &str = "revision, last_event, state, heading, operator, holds_lock, signals, started_at";
+const ENDED_DAG: &str =
+    "revision, last_event, state, heading, operator, holds_lock, signals, started_at, is_finished, ended_at";
 const CHANGED_SUB_TASK: &str = "state, operator, execute_times, started_at, ended_at, output, note, failure";
 
 impl<'a> Plain<'a> {
@@ -96,7 +111,8 @@ impl<'a> Plain<'a> {
             node: insert("node", NODE),
             sub_task: insert("sub_task", SUB_TASK),
             event: insert("event", EVENT),
-            change_dag: update("dag", CHANGED_DAG),
+            run_dag: update("dag", RUNNING_DAG),
+            end_dag: update("dag", ENDED_DAG),
             change_sub_task: update("sub_task", CHANGED_SUB_TASK),
         }
     }
@@ -107,7 +123,8 @@ impl<'a> Plain<'a> {
             (&mut self.node, &write.nodes),
             (&mut self.sub_task, &write.sub_tasks),
             (&mut self.event, &write.events),
-            (&mut self.change_dag, write.changed_dag.as_slice()),
+            (&mut self.run_dag, write.running_dag.as_slice()),
+            (&mut self.end_dag, write.ended_dag.as_slice()),
             (&mut self.change_sub_task, &write.changed_sub_tasks),
         ];
         for (statement, rows) in steps {
@@ -133,33 +150,83 @@ fn writes(connection: &Connection) -> Vec<Write> {
     let mut dags = by_number(connection, "dag", DAG, "id");
     let mut nodes = by_number(connection, "node", NODE, "dag_id");
     let mut sub_tasks = by_number(connection, "sub_task", SUB_TASK, "dag_id");
-    let changed_dags = by_number(connection, "dag", &format!("{CHANGED_DAG}, id"), "id");
+    let ended_dags = by_number(connection, "dag", &format!("{ENDED_DAG}, id"), "id");
     let changed_sub_tasks = by_number(connection, "sub_task", &format!("{CHANGED_SUB_TASK}, id"), "id");
+    let mut revisions: HashMap<i64, i64> = HashMap::new();
     let mut writes: Vec<Write> = Vec::new();
     let mut last = None;
-    for event in rows(connection, &format!("SELECT {EVENT} FROM event ORDER BY id")) {
-        let (Value::Integer(at), Value::Text(kind), Value::Integer(dag)) = (&event[0], &event[1], &event[2])
-        else {
-            panic!("an event of a DAG");
-        };
-        let (dag, kind, this) = (*dag, kind.clone(), (*at, *dag));
+    for mut event in rows(connection, &format!("SELECT {EVENT}, id FROM event ORDER BY id")) {
+        let (id, at, dag) =
+            (integer(event.pop()), integer(event.first().cloned()), integer(event.get(2).cloned()));
+        let Some(Value::Text(kind)) = event.get(1).cloned() else { panic!("an event has a kind") };
         let sub_task = if let Value::Integer(id) = &event[4] { Some(*id) } else { None };
-        if kind == "log" || kind == "created" || last != Some(this) {
+        let is_line = kind == "log";
+        if is_line || last != Some((at, dag)) {
             writes.push(Write::default());
+            if !is_line && kind != "created" {
+                *revisions.entry(dag).or_default() += 1;
+            }
         }
-        last = (kind != "log" && kind != "created").then_some(this);
+        last = (!is_line).then_some((at, dag));
         let write = writes.last_mut().unwrap();
         write.events.push(event);
+        if is_line {
+            continue;
+        }
         if kind == "created" {
-            write.dag = dags.remove(&dag).and_then(|mut rows| rows.pop());
+            write.dag = dags.remove(&dag).and_then(|mut rows| rows.pop()).map(created);
             write.nodes = nodes.remove(&dag).unwrap();
-            write.sub_tasks = sub_tasks.remove(&dag).unwrap();
-        } else if kind != "log" {
-            write.changed_dag = Some(changed_dags[&dag][0].clone());
-            if let Some(id) = sub_task {
-                write.changed_sub_tasks.push(changed_sub_tasks[&id][0].clone());
-            }
+            write.sub_tasks = sub_tasks.remove(&dag).unwrap().into_iter().map(pending).collect();
+            // Its first change is of the same write.
+            revisions.insert(dag, 1);
+            continue;
+        }
+        let ended = &ended_dags[&dag][0];
+        if kind == "ended" {
+            (write.running_dag, write.ended_dag) = (None, Some(ended.clone()));
+        } else if write.ended_dag.is_none() {
+            write.running_dag = Some(running(ended, revisions[&dag], id));
+        }
+        if let Some(id) = sub_task {
+            let row = changed_sub_tasks[&id][0].clone();
+            write.changed_sub_tasks.push(if kind == "claimed" { claimed(row) } else { row });
         }
     }
     writes
+}
+
+fn integer(value: Option<Value>) -> i64 {
+    let Some(Value::Integer(number)) = value else { panic!("a number") };
+    number
+}
+
+fn text(word: &str) -> Value {
+    Value::Text(word.to_owned())
+}
+
+/// A row of [`DAG`] as it was inserted.
+fn created(mut row: Row) -> Row {
+    (row[0], row[1], row[7], row[12]) =
+        (Value::Integer(0), Value::Integer(0), text("ready"), Value::Integer(0));
+    row
+}
+
+/// A row of [`SUB_TASK`] as it was inserted.
+fn pending(mut row: Row) -> Row {
+    (row[4], row[6]) = (text("pending"), Value::Integer(0));
+    row
+}
+
+/// A row of [`RUNNING_DAG`] with its number, from one of [`ENDED_DAG`] with its number.
+fn running(ended: &Row, revision: i64, last_event: i64) -> Row {
+    let mut row = ended[..8].to_vec();
+    (row[0], row[1], row[2]) = (Value::Integer(revision), Value::Integer(last_event), text("running"));
+    row.push(ended[10].clone());
+    row
+}
+
+/// A row of [`CHANGED_SUB_TASK`] while its step runs.
+fn claimed(mut row: Row) -> Row {
+    (row[0], row[4], row[5]) = (text("running"), Value::Null, Value::Null);
+    row
 }
