@@ -220,11 +220,11 @@ async fn prune(store: Store, retention: Retention, clock: Arc<dyn Clock>) {
 
 async fn give_back() {
     tokio::time::sleep(STARTED).await;
-    if let Err(error) = code::let_go() {
-        tracing::debug!(%error, "the code of the start stays mapped");
-    }
     loop {
         heap::give_back();
+        if let Err(error) = code::let_go() {
+            tracing::debug!(%error, "code that is not run stays mapped");
+        }
         tokio::time::sleep(GIVE_BACK_INTERVAL).await;
     }
 }

@@ -1,7 +1,7 @@
 //! The executable's and the libraries' code in memory.
 //!
-//! Purpose: starting runs much code that is never run again, and reading one page of code brings in its neighbours. What is not run
-//! any more need not stay mapped: the kernel can use its pages for others at once, and what is counted as resident is
+//! Purpose: a start and each operation run much code that is not run again soon, and one page of code brings its neighbours with
+//! it. What is not run need not stay mapped: the kernel can use its pages for others at once, and what is counted as resident is
 //! what the agent works with. Code that is run again is found where it was, in the kernel's cache of the file.
 //!
 //! Not here: memory that the agent has written (`heap`).
