@@ -25,7 +25,7 @@ pub struct Secrets {
 
 /// Where the document and the secrets are kept. Law: it returns after the commit, all or nothing.
 pub trait Keep: Send + Sync + Debug {
-    /// The document; `before` is what was kept last, if anything was.
+    /// The document; `before` is what was kept last, nothing where that is not known.
     ///
     /// # Errors
     /// When it cannot be kept; then nothing of it is.
@@ -46,8 +46,9 @@ pub struct Ledger {
     clock: Arc<dyn Clock>,
     state: Arc<watch::Sender<Arc<AgentState>>>,
     secrets: Arc<watch::Sender<Arc<Secrets>>>,
-    /// One change at a time; held over the commit.
-    turn: Arc<Mutex<()>>,
+    /// One change at a time; held over the commit. Whether what is seen is what is kept: a save that failed, or whose caller went,
+    /// may have been committed all the same.
+    turn: Arc<Mutex<bool>>,
 }
 
 impl Ledger {
@@ -57,7 +58,7 @@ impl Ledger {
             clock,
             state: Arc::new(watch::Sender::new(Arc::new(state))),
             secrets: Arc::new(watch::Sender::new(Arc::new(secrets))),
-            turn: Arc::default(),
+            turn: Arc::new(Mutex::new(true)),
         }
     }
 
@@ -85,7 +86,7 @@ impl Ledger {
     /// # Errors
     /// When it cannot be kept; then nothing has changed.
     pub async fn change(&self, change: Change, actor: &str) -> Result<()> {
-        let _turn = self.turn.lock().await;
+        let mut is_kept = self.turn.lock().await;
         let before = self.state();
         let after = before.after(&change);
         let secrets = self.secrets();
@@ -95,7 +96,9 @@ impl Ledger {
         }
         let stamp = Stamp { at: self.clock.now(), actor: actor.to_owned() };
         let secrets = new_secrets.as_ref().unwrap_or(&secrets);
-        self.keep.save(Some(&before), &after, secrets, stamp, change.describe()).await?;
+        let known = std::mem::replace(&mut *is_kept, false).then_some(&*before);
+        self.keep.save(known, &after, secrets, stamp, change.describe()).await?;
+        *is_kept = true;
         if let Some(secrets) = new_secrets {
             self.secrets.send_replace(Arc::new(secrets));
         }

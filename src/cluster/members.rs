@@ -6,20 +6,19 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Code, Error, Result};
 use crate::model::{AgentAddr, Identity, Member, Scope, ServerAddr, ZoneName};
 
 /// See the module. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(from = "Vec<Member>")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members(Arc<Vec<Member>>);
 
 /// As they were written: in order.
-impl From<Vec<Member>> for Members {
-    fn from(members: Vec<Member>) -> Self {
-        Self(Arc::new(members))
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Ok(Self(Arc::new(Vec::deserialize(deserializer)?)))
     }
 }
 

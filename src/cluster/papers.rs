@@ -27,7 +27,7 @@ struct Others {
 pub type Paper = (&'static str, String);
 
 impl AgentState {
-    /// The parts that are not as they were before; all of them where nothing was.
+    /// The parts that are not as they were before; all of them where that is not known.
     ///
     /// # Errors
     /// When it cannot be spelled: a defect.

@@ -147,17 +147,20 @@ fn the_document_is_read_as_it_was_written_and_others_are_written_when_they_chang
 #[derive(Debug, Default)]
 struct FakeKeep {
     is_full: AtomicBool,
+    /// Of each save.
+    was_known: std::sync::Mutex<Vec<bool>>,
 }
 
 impl Keep for FakeKeep {
     fn save<'a>(
         &'a self,
-        _: Option<&'a AgentState>,
+        before: Option<&'a AgentState>,
         _: &'a AgentState,
         _: &'a Secrets,
         _: Stamp,
         _: serde_json::Value,
     ) -> BoxFuture<'a, Result<()>> {
+        self.was_known.lock().unwrap().push(before.is_some());
         Box::pin(async {
             if self.is_full.load(Ordering::SeqCst) { Err(Error::unexpected("full")) } else { Ok(()) }
         })
@@ -182,6 +185,23 @@ async fn nobody_sees_a_change_that_was_not_committed() {
     assert_eq!(ledger.root_password().expose(), "pw");
     ledger.change(Change::BecameSingle, "test").await.unwrap();
     assert!(ledger.secrets().root.is_none());
+}
+
+/// A save that failed may have been committed: then the parts that seem unchanged are not known to be what is kept.
+#[tokio::test]
+async fn after_a_save_that_nobody_saw_succeed_everything_is_saved() {
+    let keep = Arc::new(FakeKeep::default());
+    let ledger =
+        Ledger::new(Arc::clone(&keep) as Arc<dyn Keep>, clock::system(), state(), Secrets::default());
+    let known = |last: u8| ledger.change(Change::MemberKnown(member(last, "z1")), "test");
+    known(1).await.unwrap();
+    keep.is_full.store(true, Ordering::SeqCst);
+    assert!(known(2).await.is_err());
+    assert!(known(3).await.is_err());
+    keep.is_full.store(false, Ordering::SeqCst);
+    known(4).await.unwrap();
+    known(5).await.unwrap();
+    assert_eq!(*keep.was_known.lock().unwrap(), [true, true, false, false, true]);
 }
 
 /// W27: a follower that leaves takes what is its own, and its zone's only when nobody else is in it.

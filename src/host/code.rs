@@ -16,14 +16,15 @@ use procfs::process::{MMPermissions, MMapPath, MemoryMap, Process};
 /// # Errors
 /// When the kernel does not tell what is mapped.
 pub fn let_go() -> ProcResult<u64> {
-    let maps = Process::myself()?.maps()?;
+    let maps = Process::myself()?.smaps()?;
     Ok(maps.iter().filter(|map| is_code(map)).map(unmap).sum())
 }
 
-/// Of a file, and never written: not to this mapping, which is private and may not be, and not by the loader.
+/// Of a file, and nothing else: where somebody has written into it, as a debugger does, a page is not the file's any more.
 fn is_code(map: &MemoryMap) -> bool {
     let wanted = MMPermissions::READ | MMPermissions::EXECUTE | MMPermissions::PRIVATE;
-    map.perms == wanted && matches!(map.pathname, MMapPath::Path(_))
+    let is_written = map.extension.map.get("Anonymous").is_none_or(|bytes| *bytes > 0);
+    map.perms == wanted && matches!(map.pathname, MMapPath::Path(_)) && !is_written
 }
 
 fn unmap(map: &MemoryMap) -> u64 {
@@ -59,7 +60,7 @@ mod tests {
     #[test]
     fn code_that_does_not_run_is_not_resident_and_runs_when_it_is_wanted() {
         let largest = || {
-            let maps = Process::myself().unwrap().maps().unwrap();
+            let maps = Process::myself().unwrap().smaps().unwrap();
             let code = maps.iter().filter(|map| is_code(map)).max_by_key(|map| map.address.1 - map.address.0);
             code.unwrap().pathname.clone()
         };

@@ -4,12 +4,12 @@
 //! copied and nobody has written meanwhile; under a load that never pauses this does not happen by itself, so the writer
 //! copies what is left when the log has become long.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::Mutex;
 
 use super::error::StoreError;
 use super::open;
@@ -18,16 +18,43 @@ use crate::tasks::Aside;
 /// Pages that come to the log until they are copied: SQLite's own default.
 const BESIDE: i32 = 1_000;
 
-/// Pages in the log at which the writer copies what is left: 16 MiB, half of what the log's file may keep.
+/// Pages in the log (16 MiB) at which the writer copies what is left.
 const AT_LAST: i32 = 4_000;
+
+/// How long the end of the store waits for whoever copies beside: some pages and two syncs.
+const LAST_LIMIT: Duration = Duration::from_secs(5);
 
 /// Of one store. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Checkpoints {
     path: Utf8PathBuf,
     aside: Aside,
-    /// Held while somebody copies.
-    turn: Arc<Mutex<()>>,
+    turn: Arc<Turn>,
+}
+
+/// Whether somebody copies beside.
+#[derive(Debug, Default)]
+struct Turn {
+    is_taken: Mutex<bool>,
+    ended: Condvar,
+}
+
+/// Gives the turn back, also when what should have been done is dropped by a runtime that ends.
+struct Taken(Arc<Turn>);
+
+impl Taken {
+    fn of(turn: &Arc<Turn>) -> Option<Self> {
+        let mut is_taken = turn.is_taken.lock().expect("no holder of this lock panics");
+        let is_free = !std::mem::replace(&mut *is_taken, true);
+        is_free.then(|| Self(Arc::clone(turn)))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        *self.0.is_taken.lock().expect("no holder of this lock panics") = false;
+        self.0.ended.notify_all();
+    }
 }
 
 impl Checkpoints {
@@ -52,24 +79,25 @@ impl Checkpoints {
 
     /// False while somebody copies already: the next commit asks again.
     fn copy(&self, log: &mut Wal, pages: i32) -> bool {
-        let Ok(turn) = Arc::clone(&self.turn).try_lock_owned() else { return false };
         if pages >= AT_LAST {
-            tell(log.checkpoint());
-            return true;
+            // Whoever copies beside holds SQLite's own lock on it, and only as long as it does.
+            return tell(log.checkpoint());
         }
+        let Some(taken) = Taken::of(&self.turn) else { return false };
         let path = self.path.clone();
         self.aside.blocking(move || {
             let copied = open::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)
                 .and_then(|connection| Ok(copy(&connection, "PASSIVE")?));
             tell(copied);
-            drop(turn);
+            drop(taken);
         });
         true
     }
 
-    /// Leaves a single file behind, for whoever copies it. Not to be called where a runtime waits.
+    /// Leaves nothing in the log, for whoever copies the file. It blocks.
     pub(super) fn finish(&self, writer: &Connection) {
-        let _turn = self.turn.blocking_lock();
+        let is_taken = self.turn.is_taken.lock().expect("no holder of this lock panics");
+        drop(self.turn.ended.wait_timeout_while(is_taken, LAST_LIMIT, |is_taken| *is_taken));
         // What fails is left to the next start.
         tell(copy(writer, "TRUNCATE"));
     }
@@ -79,10 +107,11 @@ fn copy(connection: &Connection, how: &str) -> rusqlite::Result<()> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({how})"), [], |_| Ok(()))
 }
 
-fn tell(copied: Result<(), impl std::fmt::Display>) {
-    if let Err(error) = copied {
+fn tell(copied: Result<(), impl std::fmt::Display>) -> bool {
+    if let Err(error) = &copied {
         tracing::debug!(%error, "the store's log was not copied into its file");
     }
+    copied.is_ok()
 }
 
 #[cfg(test)]
@@ -136,7 +165,8 @@ mod tests {
         };
         tokio::time::timeout(Duration::from_secs(60), is_copied).await.expect("it is copied");
         rig.store.close().await;
-        assert!(!rig.dir.path().join("store.db-wal").exists(), "a single file is left behind");
+        let left = std::fs::metadata(rig.dir.path().join("store.db-wal")).map_or(0, |log| log.len());
+        assert_eq!(left, 0, "nothing is left in the log");
     }
 
     /// As under a load that never pauses, or where the file cannot be opened once more.

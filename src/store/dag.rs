@@ -101,6 +101,12 @@ pub(super) fn touch(connection: &Connection, id: DagId, last_event: EventId) -> 
     Ok(())
 }
 
+/// The revision that is stored; nothing for an unknown DAG.
+pub(super) fn revision(connection: &Connection, id: DagId) -> Result<Option<i64>, StoreError> {
+    let mut select = connection.prepare_cached("SELECT revision FROM dag WHERE id = ?1")?;
+    Ok(select.query_row([id.0], |row| row.get(0)).optional()?)
+}
+
 pub(super) const UPDATE: &str =
     "UPDATE dag SET revision = ?2, last_event = ?3, state = ?4, heading = ?5, operator = ?6, holds_lock = ?7,
          signals = ?8, started_at = ?9, is_finished = ?10, ended_at = ?11

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, TransactionBehavior};
+use rusqlite::{CachedStatement, Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::dag;
@@ -36,8 +36,12 @@ pub(super) struct Statements<'a> {
 
 impl<'a> Scope<'a> {
     fn new(connection: &'a Connection) -> Result<Self, StoreError> {
-        let mut newest = connection.prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'event'")?;
-        let newest = newest.query_row([], |row| row.get(0)).optional()?.unwrap_or(0);
+        // As SQLite counts them itself.
+        let mut newest = connection.prepare_cached(
+            "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'event'), 0),
+                        coalesce((SELECT max(id) FROM event), 0))",
+        )?;
+        let newest = newest.query_row([], |row| row.get(0))?;
         let statements = Statements {
             event: connection.prepare_cached(records::INSERT)?,
             is_there: connection.prepare_cached(records::IS_THERE)?,
@@ -83,7 +87,7 @@ impl std::fmt::Debug for Op {
 /// What one group leaves behind, committed or not.
 pub(super) struct Batch {
     pub(super) lines: Vec<Arc<Line>>,
-    /// All of the group.
+    /// All of the group, run or not.
     pub(super) jobs: Vec<Box<dyn Job>>,
     pub(super) closing: Option<oneshot::Sender<()>>,
     is_careful: bool,
@@ -162,7 +166,16 @@ impl Batch {
 }
 
 fn plain(scope: &mut Scope<'_>, job: &mut dyn Job) -> Result<(), StoreError> {
-    job.run(scope).failure.map_or(Ok(()), Err)
+    if let Some(failure) = job.run(scope).failure {
+        return Err(failure);
+    }
+    // What came after it would be committed one by one.
+    let is_over = scope.connection.is_autocommit();
+    if is_over {
+        Err(StoreError::Value("the transaction has ended before its commit".to_owned()))
+    } else {
+        Ok(())
+    }
 }
 
 /// Runs one write so that its refusal takes back nothing but its own part. A failure around it ends the group (SQLite

@@ -114,7 +114,7 @@ fn create(
 ) -> Result<Result<Created, JournalError>, StoreError> {
     let NewDag { definition, stamp, key, begins } = new;
     if let Some(key) = &key {
-        match find_by_key(scope.connection, key) {
+        match find_by_key(scope.connection, key)? {
             Ok(None) => {}
             Ok(Some(snapshot)) => return Ok(Ok(Created { snapshot, begun: None, is_new: false })),
             Err(refusal) => return Ok(Err(refusal)),
@@ -142,26 +142,32 @@ fn create(
     Ok(Ok(Created { snapshot, begun: None, is_new: true }))
 }
 
+/// What a key has made; a key of another request is refused.
 pub(super) fn find_by_key(
     connection: &Connection,
     key: &RequestKey,
-) -> Result<Option<Snapshot>, JournalError> {
+) -> Result<Result<Option<Snapshot>, JournalError>, StoreError> {
     let mut select =
         connection.prepare_cached("SELECT id, request_fingerprint FROM dag WHERE request_key = ?1")?;
     let found = select.query_row([&key.key], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)));
-    let Some((id, fingerprint)) = found.optional()? else { return Ok(None) };
+    let Some((id, fingerprint)) = found.optional()? else { return Ok(Ok(None)) };
     if fingerprint != key.fingerprint {
-        return Err(JournalError::KeyReused);
+        return Ok(Err(JournalError::KeyReused));
     }
-    Ok(dag::load(connection, DagId(id))?.map(|(snapshot, _)| snapshot))
+    Ok(Ok(dag::load(connection, DagId(id))?.map(|(snapshot, _)| snapshot)))
 }
 
 /// Refuses before anything is written.
 fn append(scope: &mut Scope<'_>, next: &Next) -> Result<Result<(), JournalError>, StoreError> {
-    let Change { events, stamp, after, .. } = &*next.change;
-    let takes_lock = events.contains(&Event::LockTaken);
-    if takes_lock && let Some(holder) = holder(scope.connection)? {
-        return Ok(Err(JournalError::LockHeld(holder)));
+    let Change { revision, events, stamp, after } = &*next.change;
+    if events.contains(&Event::LockTaken) {
+        // By an older change of its own, it may be.
+        if dag::revision(scope.connection, after.id)? != Some(*revision) {
+            return Ok(Err(JournalError::Stale));
+        }
+        if let Some(holder) = holder(scope.connection)? {
+            return Ok(Err(JournalError::LockHeld(holder)));
+        }
     }
     let last = EventId(scope.newest.0 + i64::try_from(events.len()).unwrap_or(i64::MAX));
     if !dag::update(scope, &next.rows, last)? {

@@ -42,6 +42,8 @@ impl Store {
 
 fn step(scope: &mut Scope<'_>, retention: Retention, now: Timestamp) -> std::result::Result<u32, StoreError> {
     let connection = scope.connection;
+    // Its sub-task may go.
+    scope.last_line = None;
     // A moment before anything that was ever stored, when days do not count.
     let oldest = if retention.days == 0 {
         i64::MIN

@@ -136,7 +136,7 @@ impl Archive for Store {
 
     fn made_by<'a>(&'a self, key: &'a RequestKey) -> BoxFuture<'a, Result<Option<Snapshot>>> {
         let key = key.clone();
-        let found = self.read(move |connection| Ok(journal::find_by_key(connection, &key)));
+        let found = self.read(move |connection| journal::find_by_key(connection, &key));
         Box::pin(async move { Ok(found.await??) })
     }
 

@@ -106,8 +106,8 @@ pub(super) const INSERT: &str =
     "INSERT INTO event (at, kind, dag_id, node_id, sub_task_id, attempt, actor, body)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
-/// Whether a sub-task is there. Beside it a plain insert: one that selects would copy every page that it changes, for it could fail
-/// half way.
+/// Whether a sub-task is there. The line itself is a plain insert: for an `INSERT … SELECT` SQLite keeps what was on each page that
+/// it changes, since it may fail half way.
 pub(super) const IS_THERE: &str = "SELECT 1 FROM sub_task WHERE id = ?1";
 
 /// A transition as it is stored. It has all that the one writer needs, which is not to look for it in what others are working on.

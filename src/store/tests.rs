@@ -850,6 +850,24 @@ async fn a_line_of_a_task_that_was_pruned_is_dropped() {
     rig.assert_sound();
 }
 
+/// Though the one before it, of the same group, was not.
+#[tokio::test]
+async fn a_line_behind_the_pruning_of_its_task_is_dropped() {
+    let rig = rig();
+    let mut gone = rig.create(1, None).await.unwrap();
+    rig.run_to_the_end(&mut gone).await;
+    rig.clock.advance(Duration::from_secs(2 * 86_400));
+    let retention = Retention { days: 1, count: 0, audit_count: 0 };
+    let writes = async {
+        rig.store.log(rig.line(&gone, "late"));
+        let log = async { rig.store.log(rig.line(&gone, "later")) };
+        let (pruned, ()) = tokio::join!(rig.store.prune(retention, rig.clock.now()), log);
+        assert_eq!(pruned.unwrap(), 1);
+    };
+    rig.in_one_group(writes).await;
+    assert_eq!(rig.store.records(None, EventId(0), 9).await.unwrap(), []);
+}
+
 /// Pages of many tasks are kept while there are many, and no longer.
 #[tokio::test]
 async fn the_writer_keeps_more_pages_while_many_write() {

@@ -220,11 +220,11 @@ where
 
     /// Its own result, or why the group was not committed.
     fn answer(self: Box<Self>, committed: Result<(), &StoreError>) {
-        let result = match (self.result, committed) {
-            (Some(Err(error)), _) => Err(error),
-            (_, Err(error)) => Err(error.clone().into()),
-            (Some(Ok(value)), Ok(())) => Ok(value),
-            (None, Ok(())) => Err(StoreError::Unanswered.into()),
+        // Also a refusal: it may rest on what a neighbour wrote, which is not there.
+        let result = match (committed, self.result) {
+            (Err(error), _) => Err(error.clone().into()),
+            (Ok(()), Some(result)) => result,
+            (Ok(()), None) => Err(StoreError::Unanswered.into()),
         };
         // A caller that has gone does not unmake the commit.
         drop(self.reply.send(result));
@@ -324,7 +324,8 @@ impl Thread {
                 Some(error)
             }
         };
-        let is_many = jobs.len() > TOLD_AT_ONCE;
+        // The last ones are told before the end of the store is: who waits for that ends the runtime.
+        let is_many = jobs.len() > TOLD_AT_ONCE && closing.is_none();
         let tell = move || {
             for job in jobs {
                 job.answer(failure.as_ref().map_or(Ok(()), Err));

@@ -159,6 +159,9 @@ fn writes(connection: &Connection) -> Vec<Write> {
         let (id, at, dag) =
             (integer(event.pop()), integer(event.first().cloned()), integer(event.get(2).cloned()));
         let Some(Value::Text(kind)) = event.get(1).cloned() else { panic!("an event has a kind") };
+        let is_known =
+            ["log", "created", "started", "claimed", "succeeded", "ended"].contains(&kind.as_str());
+        assert!(is_known, "what a row was before '{kind}' is not told here");
         let sub_task = if let Value::Integer(id) = &event[4] { Some(*id) } else { None };
         let is_line = kind == "log";
         if is_line || last != Some((at, dag)) {
