@@ -56,6 +56,7 @@ check: deny ## What needs no running: format, lints, docs, licences
 
 .PHONY: bench
 bench: engine ## What it costs, measured now beside the same work done bare; QUICK=1 in three minutes, ONLY=engine one section
+	cargo build --locked --release --package observer-sim
 	QUICK=$(QUICK) ONLY=$(ONLY) cargo bench --locked --bench bench
 
 .PHONY: soak
