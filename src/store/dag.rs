@@ -112,11 +112,12 @@ pub(super) const UPDATE: &str =
          signals = ?8, started_at = ?9, is_finished = ?10, ended_at = ?11
      WHERE id = ?1 AND revision = ?12";
 
-/// The same of one that runs on. It leaves alone what stands in indexes: SQLite would take it out of them and put it in again.
+/// The same, with the same values, of one that runs on. It leaves alone what stands in indexes: SQLite would take it out of them and
+/// put it in again.
 pub(super) const UPDATE_RUNNING: &str =
     "UPDATE dag SET revision = ?2, last_event = ?3, state = ?4, heading = ?5, operator = ?6, holds_lock = ?7,
          signals = ?8, started_at = ?9
-     WHERE id = ?1 AND revision = ?10 AND is_finished = 0 AND ended_at IS ?11";
+     WHERE id = ?1 AND revision = ?12 AND is_finished = ?10 AND ended_at IS ?11";
 
 pub(super) const UPDATE_SUB_TASK: &str =
     "UPDATE sub_task SET state = ?2, operator = ?3, execute_times = ?4, started_at = ?5, ended_at = ?6,
@@ -215,42 +216,26 @@ impl SubTaskValues {
 /// The row of the DAG as a change leaves it. False, and nothing is written, when it is unknown or the revision that the change was
 /// planned on is not the stored one.
 pub(super) fn update(scope: &mut Scope<'_>, rows: &Rows, last_event: EventId) -> Result<bool, StoreError> {
-    let DagValues {
-        id,
-        state,
-        heading,
-        operator,
-        holds_lock,
-        signals,
-        started_at,
-        is_finished,
-        ended_at,
-        ..
-    } = &rows.dag;
-    let ((before, after), last) = (rows.dag.revisions, last_event.0);
-    if !is_finished {
-        let running = params![
-            id, after, last, state, heading, operator, holds_lock, signals, started_at, before, ended_at
-        ];
-        if scope.statements.running_dag.execute(running)? > 0 {
-            return Ok(true);
-        }
-    }
-    let all = params![
-        id,
+    let dag = &rows.dag;
+    let (before, after) = dag.revisions;
+    let values = params![
+        dag.id,
         after,
-        last,
-        state,
-        heading,
-        operator,
-        holds_lock,
-        signals,
-        started_at,
-        is_finished,
-        ended_at,
-        before
+        last_event.0,
+        dag.state,
+        dag.heading,
+        dag.operator,
+        dag.holds_lock,
+        dag.signals,
+        dag.started_at,
+        dag.is_finished,
+        dag.ended_at,
+        before,
     ];
-    Ok(scope.statements.dag.execute(all)? > 0)
+    if !dag.is_finished && scope.statements.running_dag.execute(values)? > 0 {
+        return Ok(true);
+    }
+    Ok(scope.statements.dag.execute(values)? > 0)
 }
 
 /// The rows of its nodes and sub-tasks, those that have changed.
