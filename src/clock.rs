@@ -35,6 +35,12 @@ pub fn system() -> Arc<dyn Clock> {
     Arc::new(SystemClock)
 }
 
+/// Since the host was started, its sleep included: the clock by which the kernel stamps processes.
+pub fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
+}
+
 /// A stop watch on the monotonic clock, for durations that are shown or compared with a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopwatch(std::time::Instant);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const WALLS: &[(&str, &[&str], &[&str])] = &[
     ("model", &[], &["jiff", "secrecy", "nix", "camino"]),
     ("error", &[], &[]),
-    ("clock", &[], &["jiff"]),
+    ("clock", &[], &["jiff", "rustix"]),
     ("crash", &[], &["nix"]),
     ("tasks", &[], &[]),
     ("config", &["model"], &["toml", "camino", "tracing_subscriber"]),

@@ -317,7 +317,8 @@ fn sql(home: &Home, engine: EngineKind, acts: &Meters) -> (Arc<dyn ObSql>, Arc<d
                 let state = ledger.state();
                 // Before init it is nobody's server.
                 let member = state.own_member().filter(|_| state.identity == Identity::ClusterAgent);
-                Own { server: member.map(crate::model::Member::server), sql_port: port() }
+                let server = member.map(crate::model::Member::server);
+                Own { server, sql_port: port(), age: state.server.process.as_ref().and_then(process::age) }
             };
             let sql = ObserverSql::new(ip, own);
             (Arc::new(sql.clone()), Arc::new(MeteredSql { sql, acts: acts.clone() }))

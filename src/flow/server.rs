@@ -265,28 +265,10 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()
         // A member replays its log before it serves.
         EngineKind::Observer => ports.limits.start,
     };
-    let mut pause = SERVING_SOON;
-    let served = async {
-        loop {
-            let password = ports.ledger.root_password();
-            let served = match put_in_service(ports, ctx, &password, life).await {
-                Ok(()) => ports.sql.serving(&password).await,
-                Err(error) => Err(error),
-            };
-            match served {
-                Ok(()) => return Ok(()),
-                Err(error) if error.code == Code::PasswordIncorrect => return Err(error),
-                Err(error) => tracing::debug!(%error, "not serving yet"),
-            }
-            // The server announces this step nowhere; it follows the listening within a moment.
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(SERVING_LOOK);
-        }
-    };
     let served = async {
         tokio::select! {
             biased;
-            served = served => served,
+            served = until_serving(ports, ctx, life) => served,
             why = hopeless(ports) => Err(Error::new(Code::ServerNotReady, why)),
         }
     };
@@ -307,6 +289,31 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()
                 format!("it listens, but does not serve SQL after {} s; look at its log", limit.as_secs());
             Err(Error::new(Code::ServerNotReady, text))
         }
+    }
+}
+
+/// Looks until it serves, because the server announces that nowhere. It follows the listening within a moment; where it does not,
+/// what is still missing is told.
+async fn until_serving(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()> {
+    let mut pause = SERVING_SOON;
+    let mut told = String::new();
+    loop {
+        let password = ports.ledger.root_password();
+        let served = match put_in_service(ports, ctx, &password, life).await {
+            Ok(()) => ports.sql.serving(&password).await,
+            Err(error) => Err(error),
+        };
+        match served {
+            Ok(()) => return Ok(()),
+            Err(error) if error.code == Code::PasswordIncorrect => return Err(error),
+            Err(error) if pause == SERVING_LOOK && error.text() != told => {
+                error.text().clone_into(&mut told);
+                ctx.info(&format!("it does not serve yet: {told}"));
+            }
+            Err(error) => tracing::debug!(%error, "not serving yet"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(SERVING_LOOK);
     }
 }
 

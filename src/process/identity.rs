@@ -7,10 +7,13 @@
 //! Not here: where candidates come from (`find`).
 
 use std::io;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use procfs::ProcError;
 use procfs::process::{Process, Stat};
+
+use crate::clock;
 
 /// A process for good: a recycled pid has another start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -140,6 +143,13 @@ pub(super) fn started_at(ident: Ident) -> io::Result<crate::model::Timestamp> {
     let ticks = procfs::ticks_per_second();
     let millis = boot_secs * 1000 + ident.start_ticks * 1000 / ticks;
     crate::model::Timestamp::from_millisecond(millis.try_into().unwrap_or(i64::MAX)).map_err(io::Error::other)
+}
+
+/// How long a process has lived, whatever was done to the wall clock meanwhile. `None` for one of an earlier life of the host.
+pub fn age(server: &crate::model::ServerProcess) -> Option<Duration> {
+    let ticks = u32::try_from(procfs::ticks_per_second()).unwrap_or(u32::MAX);
+    let began = Duration::from_secs(server.start_ticks) / ticks;
+    clock::since_boot().checked_sub(began)
 }
 
 /// Signals blocked by the process: a set bit `n - 1` is signal `n`. `None` when it cannot be read.

@@ -37,5 +37,6 @@ mod tests;
 mod virtualization;
 
 pub use control::Control;
+pub use identity::age;
 pub use instance::Settings;
 pub use virtualization::virtualization;

@@ -21,12 +21,14 @@ mod parameters;
 mod quote;
 mod seekdb;
 mod servers;
+mod serving;
 mod view;
 
 #[cfg(test)]
 mod tests;
 
 pub use connect::Endpoint;
-pub use observer::{ObserverSql, Own};
+pub use observer::ObserverSql;
 pub use quote::literal;
 pub use seekdb::SeekdbSql;
+pub use serving::Own;

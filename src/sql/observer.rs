@@ -11,12 +11,11 @@ use futures_util::future::BoxFuture;
 use mysql_async::Conn;
 use mysql_async::prelude::{FromRow, Queryable};
 
-use super::connect::{
-    Endpoint, NoLogin, STATEMENT_LIMIT, bye, limited, login, not_let_in, number_of, outcome_of, useless,
-};
+use super::connect::{Endpoint, STATEMENT_LIMIT, bye, limited, not_let_in, number_of, outcome_of};
 use super::line::{Line, change};
 use super::named::UTC;
 use super::quote::literal;
+use super::serving::{Own, is_serving, let_in};
 use super::{charsets, figures, members, parameters, view};
 use crate::cluster::parameters::Assignment;
 use crate::error::{Code, Error, Result};
@@ -26,17 +25,6 @@ use crate::model::{Password, ServerAddr, ZoneName};
 /// For a look before a change. A server that lets in and has no leader answers none: then another one is asked, and nothing
 /// is changed by it long after somebody wanted it.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
-
-/// What a probe may take in the database itself, in microseconds.
-const PROBE_MICROS: u32 = 2_000_000;
-
-/// Where the own server is.
-#[derive(Clone, Copy, Debug)]
-pub struct Own {
-    /// Its name in the cluster; unknown before init.
-    pub server: Option<ServerAddr>,
-    pub sql_port: u16,
-}
 
 /// SQL to the local `observer`.
 #[derive(Clone)]
@@ -74,43 +62,6 @@ impl ObserverSql {
     }
 }
 
-/// `root@sys`. A server of a cluster that has not loaded the cluster's accounts yet offers a built-in root without a password
-/// and refuses the real one: such a refusal says nothing about the password (`observer-model.md` §7).
-async fn let_in(endpoint: Endpoint, password: &Password) -> std::result::Result<Conn, NoLogin> {
-    match login(endpoint, password).await {
-        Err(NoLogin::Refused) => {}
-        other => return other,
-    }
-    if has_built_in_root(endpoint).await {
-        return Err(NoLogin::NoAnswer("it has not loaded the accounts of its cluster yet".to_owned()));
-    }
-    // It may have loaded them between the two.
-    login(endpoint, password).await
-}
-
-/// Lets root in without a password, and has no tables.
-async fn has_built_in_root(endpoint: Endpoint) -> bool {
-    let Ok(mut connection) = login(endpoint, &Password::default()).await else { return false };
-    let table = connection.query_first::<String, _>(probe(None));
-    let answer = limited(endpoint, "asking for a table", STATEMENT_LIMIT, table).await;
-    bye(connection).await;
-    answer.is_err()
-}
-
-/// Whether the own server serves: tables answer, and its row has a start time. (That it is stopped by SQL is no obstacle to
-/// answering.)
-fn probe(own: Option<ServerAddr>) -> String {
-    let hint = format!("/*+ QUERY_TIMEOUT({PROBE_MICROS}) */");
-    match own {
-        None => format!("SELECT {hint} CAST(count(*) AS CHAR) FROM oceanbase.__ALL_DATABASE"),
-        Some(ServerAddr { ip, port }) => format!(
-            "SELECT {hint} CAST(count(*) AS CHAR) FROM oceanbase.DBA_OB_SERVERS WHERE SVR_IP = {} AND SVR_PORT = {port} \
-             AND STATUS = 'ACTIVE' AND START_SERVICE_TIME IS NOT NULL",
-            literal(&ip.to_string())
-        ),
-    }
-}
-
 impl ObSql for ObserverSql {
     fn login<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Login> {
         Box::pin(async move {
@@ -121,16 +72,8 @@ impl ObSql for ObserverSql {
 
     fn serving<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let own = (self.own)().server;
             let line = self.connect(password).await?;
-            let count = line.first_column("asking whether the server serves", &probe(own)).await;
-            match count.map_err(as_silence)?.as_deref() {
-                Some("0") if own.is_some() => {
-                    Err(useless(self.endpoint(), "its cluster does not count it as serving"))
-                }
-                Some(_) => Ok(()),
-                None => Err(useless(self.endpoint(), "it answers, but has not begun to serve")),
-            }
+            is_serving(line, || (self.own)()).await.map_err(as_silence)
         })
     }
 

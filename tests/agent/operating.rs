@@ -454,3 +454,30 @@ async fn a_server_that_dies_is_shown_at_once_and_a_majority_decides_what_is_safe
     let info = cluster.door(0).get("/api/v1/observer/info").await.data();
     assert_eq!((&info["status"], &info["ip"]), (&json!("RUNNING"), &json!("127.0.0.1")), "{info:#}");
 }
+
+/// Within the lease the cluster's row of a server that was killed is that of the life before. No start takes it for the life that
+/// it has begun, and the task says what it waits for.
+#[tokio::test]
+async fn a_row_of_the_life_before_is_not_taken_for_this_one() {
+    let cluster = formed(3).await;
+    cluster.unheard(&[2]);
+    cluster.set(2, &json!({ "faults": { "never_serve": true } }));
+    cluster.homes[2].kill_database();
+    let length = cluster.journal_length();
+    let made = cluster.door(0).post("/api/v1/ob/start", server(&cluster.address(2))).await.data();
+    let id = made["id"].as_str().unwrap();
+    let waits = "its cluster has not heard of it since it was started";
+    let is_told = |dag: &Value| dag["obpilot"]["finished"] == true || dag.to_string().contains(waits);
+    let dag = cluster.door(0).until(id, is_told).await.data();
+    assert_eq!(dag["state"], "RUNNING", "{}", told(&dag));
+    assert_eq!(cluster.agent(2).status().await["obState"], 2);
+
+    cluster.set(2, &json!({ "faults": {} }));
+    cluster.unheard(&[]);
+    let dag = cluster.door(0).finished(id).await.expect_succeeded();
+    let moment = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let journal = cluster.journal_since(length);
+    let name = format!("phase of {}", cluster.server(2));
+    let serving = journal.iter().find(|entry| entry["what"] == name.as_str() && entry["is"] == "serving");
+    assert!(moment(&serving.unwrap()["at"]) <= moment(&dag["end_time"]), "{serving:?} {}", told(&dag));
+}

@@ -81,12 +81,24 @@ impl Cluster {
 
     /// Which servers hear each other; those of different groups do not. Without groups all do.
     pub fn split_servers(&self, groups: &[&[usize]]) {
-        let servers = |group: &&[usize]| group.iter().map(|host| self.server(*host)).collect();
-        let groups: Vec<Vec<String>> = groups.iter().map(servers).collect();
-        let file = self.dir.path().join("cluster/partition.json");
+        let groups: Vec<Vec<String>> = groups.iter().map(|group| self.servers(group)).collect();
+        self.network(&json!({ "groups": groups }));
+    }
+
+    /// Servers whose rows stay as they are, as within the lease, whether they end, come back or serve.
+    pub fn unheard(&self, hosts: &[usize]) {
+        self.network(&json!({ "unheard": self.servers(hosts) }));
+    }
+
+    fn servers(&self, hosts: &[usize]) -> Vec<String> {
+        hosts.iter().map(|host| self.server(*host)).collect()
+    }
+
+    fn network(&self, what: &Value) {
+        let file = self.dir.path().join("cluster/network.json");
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        // In one piece: a server that reads half of it sees no partition.
-        std::fs::write(file.with_extension("new"), json!({ "groups": groups }).to_string()).unwrap();
+        // In one piece: a server that reads half of it sees nothing of it.
+        std::fs::write(file.with_extension("new"), what.to_string()).unwrap();
         std::fs::rename(file.with_extension("new"), file).unwrap();
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::clock;
@@ -32,6 +33,14 @@ pub(crate) struct Cluster {
     /// As the journal calls this server.
     name: String,
     written: Mutex<Option<Card>>,
+}
+
+/// `network.json`, which tests write: what does not get through between the servers; see [`View`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Network {
+    groups: Vec<Vec<Addr>>,
+    unheard: Vec<Addr>,
 }
 
 /// The locked mark of a live process.
@@ -122,15 +131,13 @@ impl Cluster {
                 live.insert(addr, card);
             }
         }
-        View { now, wall: clock::wall_us(), factor, live, groups: self.groups() }
+        let Network { groups, unheard } = self.network();
+        View { now, wall: clock::wall_us(), factor, live, groups, unheard }
     }
 
-    fn groups(&self) -> Vec<Vec<Addr>> {
-        let bytes = std::fs::read(self.dir.join("partition.json")).ok();
-        let value: Option<Value> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        value
-            .and_then(|mut value| serde_json::from_value(value.get_mut("groups")?.take()).ok())
-            .unwrap_or_default()
+    fn network(&self) -> Network {
+        let bytes = std::fs::read(self.dir.join("network.json")).ok();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
     }
 
     fn read(&self) -> State {

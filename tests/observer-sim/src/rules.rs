@@ -28,6 +28,8 @@ pub(crate) struct View {
     pub(crate) live: BTreeMap<Addr, Card>,
     /// Servers of different groups do not reach each other. No groups: all do.
     pub(crate) groups: Vec<Vec<Addr>>,
+    /// Servers that no heartbeat tells of, neither of their end nor of a new life: their rows stay as they are.
+    pub(crate) unheard: Vec<Addr>,
 }
 
 impl View {
@@ -205,7 +207,7 @@ fn heartbeats(state: &mut State, view: &View, root: Addr) {
     const HEARTBEAT: f64 = 2.0;
     const LEASE: f64 = 10.0;
     let mut lost = Vec::new();
-    for server in &mut state.servers {
+    for server in state.servers.iter_mut().filter(|server| !view.unheard.contains(&server.addr)) {
         let card = view.live.get(&server.addr).filter(|_| view.sees(root, server.addr));
         // A server that comes back as another one is not heard.
         let card = card.filter(|card| card.zone == server.zone && card.sql_port == server.sql_port);

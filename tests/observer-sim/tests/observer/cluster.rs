@@ -374,12 +374,33 @@ async fn a_partition_separates() {
     let rig = Rig::new();
     let nodes = rig.three().await;
     let groups = json!({ "groups": [[nodes[0].addr()], [nodes[1].addr(), nodes[2].addr()]] });
-    std::fs::write(rig.cluster_dir().join("partition.json"), groups.to_string()).unwrap();
+    std::fs::write(rig.cluster_dir().join("network.json"), groups.to_string()).unwrap();
     nodes[1].await_value(&status_of(&nodes[0]), "INACTIVE").await;
     let mut alone = nodes[0].connect("").await;
     assert_eq!(refused(&mut alone, COUNT_SERVING).await.0, 4012);
-    std::fs::remove_file(rig.cluster_dir().join("partition.json")).unwrap();
+    std::fs::remove_file(rig.cluster_dir().join("network.json")).unwrap();
     nodes[0].await_value(COUNT_SERVING, "3").await;
+}
+
+/// Within the lease the row of a server that was killed and is back tells of the life before.
+#[tokio::test]
+async fn a_row_without_heartbeats_stays_as_it_was() {
+    let rig = Rig::new();
+    let nodes = rig.three().await;
+    let file = rig.cluster_dir().join("network.json");
+    std::fs::write(&file, json!({ "unheard": [nodes[2].addr()] }).to_string()).unwrap();
+    let started = format!(
+        "SELECT CAST(START_SERVICE_TIME AS CHAR) FROM oceanbase.DBA_OB_SERVERS WHERE SVR_IP = '{}'",
+        nodes[2].ip()
+    );
+    let mut connection = nodes[0].connect("").await;
+    let before: Option<Option<String>> = connection.query_first(&started).await.unwrap();
+    nodes[2].kill();
+    let after: Option<Option<String>> = connection.query_first(&started).await.unwrap();
+    assert!(before == after && before.flatten().is_some(), "{after:?}");
+    nodes[0].await_value(&status_of(&nodes[2]), "ACTIVE").await;
+    std::fs::remove_file(file).unwrap();
+    nodes[0].await_value(&status_of(&nodes[2]), "INACTIVE").await;
 }
 
 #[tokio::test]
