@@ -164,7 +164,11 @@ impl Server {
     }
 
     fn enter(&self, phase: Phase) {
-        let mut life = hold(&self.life);
+        self.go_on(&mut hold(&self.life), phase);
+    }
+
+    /// For those who decide by the phase that it has: nobody else moves it between the look and the change.
+    fn go_on(&self, life: &mut Life, phase: Phase) {
         if life.phase != phase {
             life.phase = phase;
             self.cluster
@@ -289,15 +293,15 @@ impl Server {
             life.serving_since = clock::wall_us();
             self.log.info("observer start service");
         }
-        drop(life);
-        self.enter(next);
+        self.go_on(&mut life, next);
         begins
     }
 
     /// The SQL port is open.
     pub(crate) fn has_opened(&self) {
-        if self.phase() == Phase::Starting {
-            self.enter(Phase::Waiting);
+        let mut life = hold(&self.life);
+        if life.phase == Phase::Starting {
+            self.go_on(&mut life, Phase::Waiting);
         }
     }
 
@@ -394,5 +398,46 @@ impl Server {
         self.cluster.note("exit", json!({ "code": 0 }));
         self.log.info("observer stops");
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn amid_beats(server: &Server, act: impl FnOnce()) {
+        let begun = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                begun.wait();
+                (0..5).for_each(|_| drop(server.sight()));
+            });
+            begun.wait();
+            act();
+        });
+    }
+
+    /// A beat that falls together with the opening of the port, or with the order to stop, takes neither back.
+    #[test]
+    fn no_beat_takes_back_how_far_it_has_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let addr: Addr = "127.0.0.1:2882".parse().unwrap();
+        for _ in 0..300 {
+            let server = Server::new(Parts {
+                addr,
+                home: dir.path().to_owned(),
+                data_dir: dir.path().to_owned(),
+                cluster: Cluster::open(dir.path(), addr).unwrap(),
+                log: Log::new(dir.path()),
+                source: Source::at(dir.path().join("none")),
+                config: Config::new(),
+                sql_port: 2881,
+                is_restart: false,
+            });
+            amid_beats(&server, || server.has_opened());
+            assert_eq!(server.phase(), Phase::Waiting);
+            amid_beats(&server, || server.enter(Phase::Stopping));
+            assert_eq!(server.phase(), Phase::Stopping);
+        }
     }
 }
