@@ -1,12 +1,14 @@
 //! Users of the v2 API: made and removed on one agent, known to all.
 //!
 //! Purpose: a change is committed here, and told to every member; a member that was away takes what it has missed when it is back,
-//! and a new one when it becomes a member.
+//! and a new one when it becomes a member. Each minute two members compare what they have, another two each time: what was told to
+//! some and not to all gets around, and what an agent does at rest does not grow with its cluster.
 //!
 //! Invariant: only members of an initialised cluster have users, and only they tell each other. What a change returns is
 //! committed here, whoever was not reached.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -38,6 +40,26 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who this is in the records.
 const KEEPER: &str = "accounts";
+
+/// Members that we have not swapped with since they, or we, had something new.
+#[derive(Clone, Debug, Default)]
+pub struct Untold(Arc<Mutex<BTreeSet<AgentAddr>>>);
+
+impl Untold {
+    fn agents(&self) -> MutexGuard<'_, BTreeSet<AgentAddr>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+
+    /// Who has to be spoken to now: those, and one of the others, which is another one in each round. Who is no member any more
+    /// is forgotten.
+    fn due(&self, others: &[AgentAddr], round: usize) -> Vec<AgentAddr> {
+        let mut untold = self.agents();
+        untold.retain(|agent| others.contains(agent));
+        let turn = round.checked_rem(others.len());
+        let is_due = |(at, agent): &(usize, &AgentAddr)| Some(*at) == turn || untold.contains(agent);
+        others.iter().enumerate().filter(is_due).map(|(_, agent)| *agent).collect()
+    }
+}
 
 /// A key pair, told once.
 #[derive(Clone, Debug)]
@@ -158,15 +180,12 @@ impl App {
 
     async fn change_accounts(&self, change: Change, caller: &Caller) -> Result<Vec<AgentAddr>> {
         self.parts.ledger.change(change, &caller.actor).await?;
-        Ok(self.tell_accounts().await)
+        Ok(self.swap_with(others(&self.parts.ledger.state(), self.own())).await)
     }
 
-    /// Brings every member what we have, and takes what it has. Returns who was not reached.
-    async fn tell_accounts(&self) -> Vec<AgentAddr> {
-        let state = self.parts.ledger.state();
-        let others: Vec<_> =
-            state.members.agents().into_iter().filter(|agent| *agent != self.own()).collect();
-        let told = join_all(others.into_iter().map(|agent| async move {
+    /// Brings members what we have, and takes what they have. Returns who was not reached.
+    async fn swap_with(&self, agents: Vec<AgentAddr>) -> Vec<AgentAddr> {
+        let told = join_all(agents.into_iter().map(|agent| async move {
             let accounts = self.accounts();
             let swapped = self.parts.ports.peers.swap_accounts(agent, &accounts).await;
             let taken = match swapped {
@@ -176,9 +195,14 @@ impl App {
             if let Err(error) = &taken {
                 tracing::debug!(%agent, cause = %error.chain(), "accounts were not brought");
             }
-            taken.is_err().then_some(agent)
+            (agent, taken.is_ok())
         }));
-        told.await.into_iter().flatten().collect()
+        let told = told.await;
+        let mut untold = self.parts.memory.untold.agents();
+        for (agent, is_told) in &told {
+            let _news = if *is_told { untold.remove(agent) } else { untold.insert(*agent) };
+        }
+        told.into_iter().filter(|(_, is_told)| !is_told).map(|(agent, _)| agent).collect()
     }
 
     /// A member brings what it has. Returns what we have then.
@@ -199,37 +223,60 @@ impl App {
     }
 }
 
-/// As what, and among whom, we are.
-fn place(state: &AgentState) -> (Identity, Vec<AgentAddr>) {
-    (state.identity, state.members.agents())
+/// The other members, the one after us first: in the same round no two of us go to the same one.
+fn others(state: &AgentState, own: AgentAddr) -> Vec<AgentAddr> {
+    let mut agents = state.members.agents();
+    let after = agents.iter().position(|agent| *agent == own).map_or(0, |at| at + 1);
+    agents.rotate_left(after);
+    agents.retain(|agent| *agent != own);
+    agents
 }
 
 /// Runs as long as the agent: when it starts, when it or somebody else becomes a member, and now and then.
 pub async fn keep(app: App, token: CancellationToken) {
     let mut changes = app.parts.ledger.watch();
+    let place = |state: &AgentState| (state.identity, others(state, app.own()));
+    let mut known = (Identity::Single, Vec::new());
     let mut pause = FIRST_PAUSE;
-    loop {
+    for round in 0.. {
         let here = place(&changes.borrow_and_update());
-        let is_done = here.0 != Identity::ClusterAgent || app.tell_accounts().await.is_empty();
+        if here != known {
+            let is_new = |agent: &&AgentAddr| here.0 != known.0 || !known.1.contains(agent);
+            app.parts.memory.untold.agents().extend(here.1.iter().filter(is_new));
+            pause = FIRST_PAUSE;
+        }
+        let is_done = here.0 != Identity::ClusterAgent
+            || app.swap_with(app.parts.memory.untold.due(&here.1, round)).await.is_empty();
         pause = if is_done { INTERVAL } else { (pause * 2).min(INTERVAL) };
         let elsewhere = changes.wait_for(|state| place(state) != here);
         tokio::select! {
             biased;
             () = token.cancelled() => return,
-            changed = elsewhere => {
-                if changed.is_err() {
-                    return;
-                }
-                pause = FIRST_PAUSE;
-            }
+            changed = elsewhere => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
         }
+        known = here;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Nobody is left out of the rounds, who was missed is in each of them, and who has left in none.
+    #[test]
+    fn each_round_is_with_another_member() {
+        let agent = |last: u8| AgentAddr::new([10, 0, 0, last].into(), 2886);
+        let others = [2, 3, 4].map(agent);
+        let untold = Untold::default();
+        let round = |round| untold.due(&others, round);
+        assert_eq!([0, 1, 2, 3].map(round), [[agent(2)], [agent(3)], [agent(4)], [agent(2)]]);
+        untold.agents().extend([agent(4), agent(9)]);
+        assert_eq!(untold.due(&others, 0), [agent(2), agent(4)]);
+        assert_eq!(untold.due(&others, 2), [agent(4)]);
+        assert_eq!(*untold.agents(), [agent(4)].into());
+        assert_eq!(untold.due(&[], 5), []);
+    }
 
     #[test]
     fn names_and_passwords_that_cannot_be_are_refused() {

@@ -61,6 +61,19 @@ pub struct Learned {
     pub virtualization: String,
 }
 
+/// What is known as long as the agent runs.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The cluster's own view, as it was read last.
+    pub(super) remembered: super::outlook::Remembered,
+    /// The plans that were shown lately.
+    pub(super) shown: super::plan::Shown,
+    /// Members that the users of v2 have still to be brought to.
+    pub(super) untold: super::accounts::Untold,
+    /// Held while a presented password is asked of the database.
+    pub(super) login_turn: Arc<tokio::sync::Mutex<()>>,
+}
+
 /// The parts an [`App`] is made of; `daemon` builds them.
 #[derive(Clone, Debug)]
 pub struct Parts {
@@ -76,12 +89,7 @@ pub struct Parts {
     pub run_state: RunState,
     pub started_at: Timestamp,
     pub learned: tokio::sync::watch::Receiver<Learned>,
-    /// The cluster's own view, as it was read last.
-    pub remembered: super::outlook::Remembered,
-    /// The plans that were shown lately.
-    pub shown: super::plan::Shown,
-    /// Held while a presented password is asked of the database.
-    pub login_turn: Arc<tokio::sync::Mutex<()>>,
+    pub memory: Memory,
     /// Cancelled when the agent stops: whoever waits is answered with what there is.
     pub stopping: tokio_util::sync::CancellationToken,
 }

@@ -26,7 +26,7 @@ impl App {
             return is_known;
         }
         // One login at a time: a stranger with many wrong passwords is one connection to the database.
-        let _turn = self.parts.login_turn.lock().await;
+        let _turn = self.parts.memory.login_turn.lock().await;
         match self.parts.ports.sql.login(presented).await {
             Login::Accepted if !is_known && self.is_of_nobody(presented).await => false,
             Login::Accepted => {

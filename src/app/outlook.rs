@@ -28,7 +28,7 @@ const FRESH: Duration = Duration::from_millis(500);
 
 /// What was read last, for all who ask at the same time.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered {
+pub(super) struct Remembered {
     view: Kept<ClusterView>,
     figures: Kept<Figures>,
 }
@@ -129,7 +129,7 @@ impl App {
         if self.parts.ports.engine == EngineKind::Seekdb {
             return None;
         }
-        kept(&self.parts.remembered.view, self.read_view()).await
+        kept(&self.parts.memory.remembered.view, self.read_view()).await
     }
 
     pub(super) async fn view_now(&self) -> Option<Arc<ClusterView>> {
@@ -137,7 +137,7 @@ impl App {
             return None;
         }
         let view = self.read_view().await;
-        *self.parts.remembered.view.lock().await = Some((Stopwatch::start(), view.clone()));
+        *self.parts.memory.remembered.view.lock().await = Some((Stopwatch::start(), view.clone()));
         view
     }
 
@@ -151,7 +151,7 @@ impl App {
         if !self.is_cluster_agent() {
             return None;
         }
-        kept(&self.parts.remembered.figures, async {
+        kept(&self.parts.memory.remembered.figures, async {
             let read = zones::glance(&self.parts.ports, &SqlAct::Figures, LIMIT, &Silent).await;
             let figures = read.and_then(SqlAnswer::figures);
             figures.inspect_err(|error| tracing::debug!(%error, "nobody tells figures")).ok().map(Arc::new)

@@ -55,7 +55,7 @@ pub struct PlannedServer {
 
 /// The plans that were shown lately.
 #[derive(Clone, Debug, Default)]
-pub struct Shown(Arc<Mutex<VecDeque<Plan>>>);
+pub(super) struct Shown(Arc<Mutex<VecDeque<Plan>>>);
 
 impl Shown {
     fn plans(&self) -> std::sync::MutexGuard<'_, VecDeque<Plan>> {
@@ -90,7 +90,7 @@ impl Plan {
 
 impl App {
     pub(super) fn remember(&self, plan: &Plan) {
-        self.parts.shown.keep(plan);
+        self.parts.memory.shown.keep(plan);
     }
 
     /// # Errors
@@ -99,7 +99,7 @@ impl App {
         let resolved = self.resolve(wanted, caller).await?;
         let findings = self.preflight(&resolved).await;
         let plan = self.render_plan(wanted, &resolved, findings)?;
-        self.parts.shown.keep(&plan);
+        self.parts.memory.shown.keep(&plan);
         Ok(plan)
     }
 
@@ -206,7 +206,7 @@ impl App {
         if now.hash == hash {
             return Ok(());
         }
-        let changed = match self.parts.shown.find(hash) {
+        let changed = match self.parts.memory.shown.find(hash) {
             Some(shown) => differences(&shown, now).join("; "),
             None => "that plan is not one of this agent's latest".to_owned(),
         };

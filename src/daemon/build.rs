@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::DaemonError;
@@ -95,9 +95,7 @@ pub(super) async fn build(
         run_state: run_state.clone(),
         started_at: clock.now(),
         learned: knows,
-        remembered: app::Remembered::default(),
-        shown: app::Shown::default(),
-        login_turn: Arc::new(Mutex::new(())),
+        memory: app::Memory::default(),
         stopping: stopping.clone(),
     });
 

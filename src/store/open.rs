@@ -28,8 +28,8 @@ const FEED_DEPTH: usize = 4_096;
 /// Readers kept open between requests.
 const READERS_KEPT: usize = 4;
 
-/// Pages that a reader keeps in memory: those of a task with a thousand lines.
-const READER_CACHE_KIB: i64 = 512;
+/// Pages that a reader keeps in memory: those above the leaves, and of a small task. The kernel has the others.
+const READER_CACHE_KIB: i64 = 128;
 
 /// The open store. Cheap to clone; the last clone's `close` ends the writer.
 #[derive(Clone, Debug)]

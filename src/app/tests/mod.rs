@@ -40,9 +40,7 @@ impl Agent {
             run_state: RunState::default(),
             started_at: clock::system().now(),
             learned: tokio::sync::watch::channel(Learned::default()).1,
-            remembered: super::Remembered::default(),
-            shown: super::Shown::default(),
-            login_turn: Arc::default(),
+            memory: super::Memory::default(),
             stopping: CancellationToken::new(),
         };
         let app = App::new(parts);
