@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{App, Caller};
@@ -41,23 +42,32 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Who this is in the records.
 const KEEPER: &str = "accounts";
 
-/// Members that we have not swapped with since they, or we, had something new.
+/// Members that a swap has failed with, or goes on with, and those that are new to us.
 #[derive(Clone, Debug, Default)]
-pub struct Untold(Arc<Mutex<BTreeSet<AgentAddr>>>);
+pub(super) struct Untold(Arc<(Mutex<BTreeSet<AgentAddr>>, Notify)>);
 
 impl Untold {
-    fn agents(&self) -> MutexGuard<'_, BTreeSet<AgentAddr>> {
-        self.0.lock().expect("no holder of this lock panics")
+    pub(super) fn agents(&self) -> MutexGuard<'_, BTreeSet<AgentAddr>> {
+        self.0.0.lock().expect("no holder of this lock panics")
     }
 
     /// Who has to be spoken to now: those, and one of the others, which is another one in each round. Who is no member any more
     /// is forgotten.
-    fn due(&self, others: &[AgentAddr], round: usize) -> Vec<AgentAddr> {
+    pub(super) fn due(&self, others: &[AgentAddr], round: usize) -> Vec<AgentAddr> {
         let mut untold = self.agents();
         untold.retain(|agent| others.contains(agent));
         let turn = round.checked_rem(others.len());
         let is_due = |(at, agent): &(usize, &AgentAddr)| Some(*at) == turn || untold.contains(agent);
         others.iter().enumerate().filter(is_due).map(|(_, agent)| *agent).collect()
+    }
+
+    /// Somebody was missed: whoever keeps users alike tries soon again, and not only when its minute is over.
+    fn hurry(&self) {
+        self.0.1.notify_one();
+    }
+
+    async fn hurried(&self) {
+        self.0.1.notified().await;
     }
 }
 
@@ -180,11 +190,18 @@ impl App {
 
     async fn change_accounts(&self, change: Change, caller: &Caller) -> Result<Vec<AgentAddr>> {
         self.parts.ledger.change(change, &caller.actor).await?;
-        Ok(self.swap_with(others(&self.parts.ledger.state(), self.own())).await)
+        let missed = self.swap_with(others(&self.parts.ledger.state(), self.own())).await;
+        if !missed.is_empty() {
+            self.parts.memory.untold.hurry();
+        }
+        Ok(missed)
     }
 
-    /// Brings members what we have, and takes what they have. Returns who was not reached.
-    async fn swap_with(&self, agents: Vec<AgentAddr>) -> Vec<AgentAddr> {
+    /// Brings members what we have, and takes what they have. Returns who was not reached. Dropped half way, nobody counts as
+    /// reached who has not answered.
+    pub(super) async fn swap_with(&self, agents: Vec<AgentAddr>) -> Vec<AgentAddr> {
+        let untold = &self.parts.memory.untold;
+        untold.agents().extend(&agents);
         let told = join_all(agents.into_iter().map(|agent| async move {
             let accounts = self.accounts();
             let swapped = self.parts.ports.peers.swap_accounts(agent, &accounts).await;
@@ -194,15 +211,12 @@ impl App {
             };
             if let Err(error) = &taken {
                 tracing::debug!(%agent, cause = %error.chain(), "accounts were not brought");
+                return Some(agent);
             }
-            (agent, taken.is_ok())
+            untold.agents().remove(&agent);
+            None
         }));
-        let told = told.await;
-        let mut untold = self.parts.memory.untold.agents();
-        for (agent, is_told) in &told {
-            let _news = if *is_told { untold.remove(agent) } else { untold.insert(*agent) };
-        }
-        told.into_iter().filter(|(_, is_told)| !is_told).map(|(agent, _)| agent).collect()
+        told.await.into_iter().flatten().collect()
     }
 
     /// A member brings what it has. Returns what we have then.
@@ -253,6 +267,7 @@ pub async fn keep(app: App, token: CancellationToken) {
             biased;
             () = token.cancelled() => return,
             changed = elsewhere => if changed.is_err() { return },
+            () = app.parts.memory.untold.hurried() => pause = FIRST_PAUSE,
             () = tokio::time::sleep(pause) => {}
         }
         known = here;

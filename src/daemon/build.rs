@@ -33,7 +33,7 @@ use crate::model::{AgentAddr, Identity};
 use crate::peer::Client;
 use crate::process::{self, Control};
 use crate::secure::{AgentKey, Holding, PeerIdentity, Seen, Tls, V3Key};
-use crate::sql::{ObserverSql, Own, SeekdbSql};
+use crate::sql::{ObserverSql, Own, OwnLife, SeekdbSql};
 use crate::store::Store;
 use crate::tasks::Tasks;
 use crate::telemetry::{Meters, Page};
@@ -316,7 +316,10 @@ fn sql(home: &Home, engine: EngineKind, acts: &Meters) -> (Arc<dyn ObSql>, Arc<d
                 // Before init it is nobody's server.
                 let member = state.own_member().filter(|_| state.identity == Identity::ClusterAgent);
                 let server = member.map(crate::model::Member::server);
-                Own { server, sql_port: port(), age: state.server.process.as_ref().and_then(process::age) }
+                let life = state.server.process.as_ref().and_then(|process| {
+                    Some(OwnLife { start_ticks: process.start_ticks, age: process::age(process)? })
+                });
+                Own { server, sql_port: port(), life }
             };
             let sql = ObserverSql::new(ip, own);
             (Arc::new(sql.clone()), Arc::new(MeteredSql { sql, acts: acts.clone() }))

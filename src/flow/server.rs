@@ -306,11 +306,14 @@ async fn until_serving(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()> {
         match served {
             Ok(()) => return Ok(()),
             Err(error) if error.code == Code::PasswordIncorrect => return Err(error),
-            Err(error) if pause == SERVING_LOOK && error.text() != told => {
-                error.text().clone_into(&mut told);
-                ctx.info(&format!("it does not serve yet: {told}"));
+            Err(error) => {
+                // Below the first line a server may write what differs each time (`enable_rich_error_msg`).
+                let why = error.text().lines().next().unwrap_or_default();
+                if pause == SERVING_LOOK && why != told {
+                    why.clone_into(&mut told);
+                    ctx.info(&format!("it does not serve yet: {why}"));
+                }
             }
-            Err(error) => tracing::debug!(%error, "not serving yet"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(SERVING_LOOK);

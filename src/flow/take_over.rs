@@ -343,7 +343,7 @@ async fn record(ports: &Ports, ctx: &StepCtx) -> Result<Outcome> {
     }
     let count = members.len();
     change(Change::MembersKnown(members)).await?;
-    change(Change::ServerWanted(Wanted::Running)).await?;
+    watch_server(ports, &params.actor).await?;
     ctx.info(&format!("cluster {name} has {count} servers, each with its agent"));
     Outcome::done()
 }
@@ -458,7 +458,16 @@ pub(super) async fn be_taken_over(
     actor: &str,
 ) -> Result<()> {
     member::adopt(ports, ctx, members, cluster, actor).await?;
-    ports.ledger.change(Change::ServerWanted(Wanted::Running), actor).await
+    watch_server(ports, actor).await
+}
+
+/// The server counts as one that we have started: its end is news from now on.
+async fn watch_server(ports: &Ports, actor: &str) -> Result<()> {
+    ports.ledger.change(Change::ServerWanted(Wanted::Running), actor).await?;
+    match ports.process.find().await? {
+        Some(process) => ports.ledger.change(Change::ServerStarted { process, sql_port: None }, actor).await,
+        None => Ok(()),
+    }
 }
 
 /// The way back: a follower of its master, as it was. Its server goes on as it is.

@@ -145,7 +145,8 @@ pub(super) fn started_at(ident: Ident) -> io::Result<crate::model::Timestamp> {
     crate::model::Timestamp::from_millisecond(millis.try_into().unwrap_or(i64::MAX)).map_err(io::Error::other)
 }
 
-/// How long a process has lived, whatever was done to the wall clock meanwhile. `None` for one of an earlier life of the host.
+/// How long a process has lived, whatever was done to the wall clock meanwhile. `None` where only an earlier life of the host can
+/// have had it.
 pub fn age(server: &crate::model::ServerProcess) -> Option<Duration> {
     let ticks = u32::try_from(procfs::ticks_per_second()).unwrap_or(u32::MAX);
     let began = Duration::from_secs(server.start_ticks) / ticks;

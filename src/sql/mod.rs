@@ -31,4 +31,4 @@ pub use connect::Endpoint;
 pub use observer::ObserverSql;
 pub use quote::literal;
 pub use seekdb::SeekdbSql;
-pub use serving::Own;
+pub use serving::{Own, OwnLife};

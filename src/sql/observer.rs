@@ -4,7 +4,7 @@
 //! can be repeated after an answer that was lost. A limit and the statement that it is for go over the same connection (W54).
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -15,7 +15,7 @@ use super::connect::{Endpoint, STATEMENT_LIMIT, bye, limited, not_let_in, number
 use super::line::{Line, change};
 use super::named::UTC;
 use super::quote::literal;
-use super::serving::{Own, is_serving, let_in};
+use super::serving::{Belief, Own, is_serving, let_in};
 use super::{charsets, figures, members, parameters, view};
 use crate::cluster::parameters::Assignment;
 use crate::error::{Code, Error, Result};
@@ -31,6 +31,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(5);
 pub struct ObserverSql {
     ip: IpAddr,
     own: Arc<dyn Fn() -> Own + Send + Sync>,
+    belief: Arc<Mutex<Belief>>,
 }
 
 impl std::fmt::Debug for ObserverSql {
@@ -48,7 +49,7 @@ impl ObserverSql {
             IpAddr::V4(_) => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
             IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
         };
-        Self { ip: loopback, own: Arc::new(own) }
+        Self { ip: loopback, own: Arc::new(own), belief: Arc::default() }
     }
 
     fn endpoint(&self) -> Endpoint {
@@ -73,7 +74,7 @@ impl ObSql for ObserverSql {
     fn serving<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let line = self.connect(password).await?;
-            is_serving(line, || (self.own)()).await.map_err(as_silence)
+            is_serving(line, || (self.own)(), &self.belief).await.map_err(as_silence)
         })
     }
 

@@ -5,6 +5,7 @@
 //!
 //! Not here: what is sent once it serves (`observer`).
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use mysql_async::Conn;
@@ -19,9 +20,9 @@ use crate::model::{Password, ServerAddr};
 /// What a probe may take in the database itself, in microseconds.
 const PROBE_MICROS: u32 = 2_000_000;
 
-/// After so long a row tells of the life that is: the lease of the one before is over even where the root service had to move
-/// first (30 s, `observer-model.md` §10). Whoever sets the host's clock forward while a server begins waits no longer than this.
-const SETTLED: Duration = Duration::from_secs(60);
+/// So long after it was first told of another life a row is believed all the same. A root service that is there hears of a server
+/// every two seconds; whoever sets the host's clock forward while a server begins waits no longer than this.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where the own server is.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +30,27 @@ pub struct Own {
     /// Its name in the cluster; unknown before init.
     pub server: Option<ServerAddr>,
     pub sql_port: u16,
-    /// How long its process has lived; `None` when that is not known.
-    pub age: Option<Duration>,
+    /// `None` when its process is not known.
+    pub life: Option<OwnLife>,
+}
+
+/// Which life of the server it is, by the start of its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnLife {
+    /// Clock ticks since boot.
+    pub start_ticks: u64,
+    /// How long it has lasted.
+    pub age: Duration,
+}
+
+/// What was found out about the life that was asked about last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Belief {
+    start_ticks: u64,
+    /// How old it was when its row was first one of another life.
+    doubted: Option<Duration>,
+    /// Its row was its own once; the clock may do what it wants from then on.
+    is_sure: bool,
 }
 
 /// `root@sys`. A server of a cluster that has not loaded the cluster's accounts yet offers a built-in root without a password
@@ -68,7 +88,8 @@ fn tables() -> String {
 fn service(server: ServerAddr) -> String {
     format!(
         "SELECT /*+ QUERY_TIMEOUT({PROBE_MICROS}) */ \
-         CAST(TIMESTAMPDIFF(MICROSECOND, START_SERVICE_TIME, NOW(6)) AS CHAR) FROM oceanbase.DBA_OB_SERVERS \
+         CAST(IFNULL(TIMESTAMPDIFF(MICROSECOND, START_SERVICE_TIME, NOW(6)), 0) AS CHAR) \
+         FROM oceanbase.DBA_OB_SERVERS \
          WHERE SVR_IP = {} AND SVR_PORT = {} AND STATUS = 'ACTIVE' AND START_SERVICE_TIME IS NOT NULL",
         literal(&server.ip.to_string()),
         server.port
@@ -76,7 +97,7 @@ fn service(server: ServerAddr) -> String {
 }
 
 /// Whether the own server serves: tables answer, and its row says so of this life.
-pub(super) async fn is_serving(line: Line, own: impl Fn() -> Own) -> Result<()> {
+pub(super) async fn is_serving(line: Line, own: impl Fn() -> Own, belief: &Mutex<Belief>) -> Result<()> {
     let endpoint = line.endpoint;
     let no = |why: &str| Err::<(), Error>(useless(endpoint, why));
     let what = "asking whether the server serves";
@@ -89,18 +110,30 @@ pub(super) async fn is_serving(line: Line, own: impl Fn() -> Own) -> Result<()> 
     let Some(told) = line.first_column(what, &service(server)).await? else {
         return no("its cluster does not count it as serving");
     };
-    // Its age is read after the answer, so that a life that serves from its first moment is believed.
-    if is_of_this_life(&told, own().age) {
-        return Ok(());
-    }
-    no("its cluster has not heard of it since it was started")
+    // Its age is read after the answer, so that a life that serves from its first moment is believed. What cannot be read is
+    // believed, and so is a service that is still to come: the clock was set back.
+    let served = told.parse().map_or(Duration::ZERO, Duration::from_micros);
+    let life = own().life;
+    let is_its_own =
+        life.is_none_or(|life| belief.lock().expect("no holder of this lock panics").is_of(life, served));
+    if is_its_own { Ok(()) } else { no("its cluster has not heard of it since it was started") }
 }
 
-/// `told`: for how many microseconds it has served. What cannot be read is believed, and so is a time that is still to come: the
-/// clock was set back.
-fn is_of_this_life(told: &str, age: Option<Duration>) -> bool {
-    let served = told.parse().map_or(Duration::ZERO, Duration::from_micros);
-    age.is_none_or(|age| served <= age || age >= SETTLED)
+impl Belief {
+    /// Whether a service that has lasted so long is one of this life.
+    fn is_of(&mut self, life: OwnLife, served: Duration) -> bool {
+        if self.start_ticks != life.start_ticks {
+            *self = Self { start_ticks: life.start_ticks, ..Self::default() };
+        }
+        if served > life.age && !self.is_sure {
+            let doubted = *self.doubted.get_or_insert(life.age);
+            if life.age.saturating_sub(doubted) < PATIENCE {
+                return false;
+            }
+        }
+        self.is_sure = true;
+        true
+    }
 }
 
 #[cfg(test)]
@@ -109,13 +142,18 @@ mod tests {
 
     #[test]
     fn a_service_that_is_older_than_the_process_is_that_of_another_life() {
-        let age = |secs| Some(Duration::from_secs(secs));
-        assert!(is_of_this_life("1999999", age(2)) && is_of_this_life("2000000", age(2)));
-        assert!(!is_of_this_life("2000001", age(2)) && !is_of_this_life("86400000000", age(59)));
+        let secs = Duration::from_secs;
+        let life = |start_ticks, age| OwnLife { start_ticks, age: secs(age) };
+        let yesterday = secs(86_400);
+        let mut belief = Belief::default();
+        // A host that waits for the others of its cluster: no root service has told of this life, however long that takes.
+        assert!(!belief.is_of(life(7, 90), yesterday));
+        assert!(!belief.is_of(life(7, 149), yesterday));
         // Nobody waits longer than this for a clock that was set.
-        assert!(is_of_this_life("86400000000", age(60)));
-        assert!(
-            is_of_this_life("-5", age(0)) && is_of_this_life("soon", age(0)) && is_of_this_life("9", None)
-        );
+        assert!(belief.is_of(life(7, 150), yesterday));
+        // The next life begins with nothing, and is sure of itself from the first row of its own on.
+        assert!(!belief.is_of(life(8, 2), secs(2) + Duration::from_micros(1)));
+        assert!(belief.is_of(life(8, 3), secs(3)));
+        assert!(belief.is_of(life(8, 4), yesterday), "the clock was set forward");
     }
 }

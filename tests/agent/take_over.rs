@@ -83,6 +83,13 @@ async fn a_cluster_that_somebody_else_deployed_is_taken_over_as_it_runs() {
     assert_eq!(system, 0, "the cluster itself was not changed: {since:#?}");
     cluster.assert_free().await;
 
+    // Its servers are watched like those that we have started.
+    cluster.homes[1].kill_database();
+    let is_stopped = |status: &Value| status["obpilot"]["server"]["state"] == "STOPPED";
+    let status = cluster.door(1).until_status(is_stopped).await;
+    let last = &status["obpilot"]["server"]["lastExit"];
+    assert_eq!((&last["pid"], &last["unexpected"]), (&json!(before[1][0]), &json!(true)), "{status:#}");
+
     // Members like any other: an operation from an agent that followed, over all of them.
     let info = cluster.door(2).get("/api/v1/ob/info").await.data();
     assert_eq!(info["obcluster_info"]["name"], "theirs", "{info:#}");

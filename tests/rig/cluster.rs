@@ -82,23 +82,26 @@ impl Cluster {
     /// Which servers hear each other; those of different groups do not. Without groups all do.
     pub fn split_servers(&self, groups: &[&[usize]]) {
         let groups: Vec<Vec<String>> = groups.iter().map(|group| self.servers(group)).collect();
-        self.network(&json!({ "groups": groups }));
+        self.network("groups", json!(groups));
     }
 
     /// Servers whose rows stay as they are, as within the lease, whether they end, come back or serve.
     pub fn unheard(&self, hosts: &[usize]) {
-        self.network(&json!({ "unheard": self.servers(hosts) }));
+        self.network("unheard", json!(self.servers(hosts)));
     }
 
     fn servers(&self, hosts: &[usize]) -> Vec<String> {
         hosts.iter().map(|host| self.server(*host)).collect()
     }
 
-    fn network(&self, what: &Value) {
+    fn network(&self, what: &str, is: Value) {
         let file = self.dir.path().join("cluster/network.json");
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let known = std::fs::read(&file).ok();
+        let mut network = known.map_or_else(|| json!({}), |bytes| serde_json::from_slice(&bytes).unwrap());
+        network[what] = is;
         // In one piece: a server that reads half of it sees nothing of it.
-        std::fs::write(file.with_extension("new"), what.to_string()).unwrap();
+        std::fs::write(file.with_extension("new"), network.to_string()).unwrap();
         std::fs::rename(file.with_extension("new"), file).unwrap();
     }
 

@@ -1,5 +1,6 @@
 //! Use cases on the hosts of the flows' tests.
 
+mod accounts;
 mod custody;
 mod desk;
 mod listing;

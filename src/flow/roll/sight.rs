@@ -168,7 +168,8 @@ where
             if last.is_none() {
                 ctx.log_wait(what, limit);
             }
-            if last.as_ref().is_none_or(|last| last.text() != now.text()) {
+            // Below the first line a server may write what differs each time (`enable_rich_error_msg`).
+            if last.as_ref().is_none_or(|last| last.text().lines().next() != now.text().lines().next()) {
                 ctx.info(&format!("not yet: {}", now.text()));
             }
             last = Some(now);

@@ -8,8 +8,9 @@ use crate::measure::Watched;
 use crate::table::{Budget, Figure, Line, Table};
 
 /// What work has left ends by itself when it had nothing to do for so long: threads after ten seconds, connections between agents
-/// after one, the HTTP service that they were to one later. What only a start needs is gone ten seconds after it.
-pub(super) const CALM: Duration = Duration::from_secs(12);
+/// after one, the HTTP service that they were to one later; that the client of an event stream is gone is noticed by the next word
+/// to it, fifteen seconds later at most. What only a start needs is gone ten seconds after it.
+pub(super) const CALM: Duration = Duration::from_secs(18);
 
 /// The most of each figure among some agents.
 pub(super) async fn of(what: &str, agents: &[Watched], effort: Effort, table: &mut Table) {

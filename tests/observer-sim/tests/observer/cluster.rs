@@ -382,7 +382,7 @@ async fn a_partition_separates() {
     nodes[0].await_value(COUNT_SERVING, "3").await;
 }
 
-/// Within the lease the row of a server that was killed and is back tells of the life before.
+/// Within the lease the row of a server that was killed tells of the life that it had.
 #[tokio::test]
 async fn a_row_without_heartbeats_stays_as_it_was() {
     let rig = Rig::new();
