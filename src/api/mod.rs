@@ -22,6 +22,7 @@ mod events;
 mod figures;
 mod guess;
 mod info;
+mod kept;
 mod keys;
 mod login;
 mod meta;

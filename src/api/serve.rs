@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use actix_http::{HttpService, Protocol, Request, Response, TlsAcceptorConfig};
 use actix_server::GracefulShutdownSignal;
-use actix_service::boxed::{self, BoxServiceFactory};
+use actix_service::boxed::{self, BoxService, BoxServiceFactory};
 use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{AppConfig, Extensions, Server, ServerHandle, Service, ServiceRequest, ServiceResponse};
@@ -27,6 +27,7 @@ use super::audit;
 use super::certified::{self, HasCertificate};
 use super::door::Door;
 use super::drain::{Counted, InFlight, counted};
+use super::kept::Kept;
 use super::meta::{Meta, OverTls, Peer};
 use super::on_demand::on_demand;
 use super::reply::Failure;
@@ -195,24 +196,22 @@ pub fn serve(
         let name = listener.local_addr().map_or_else(|_| "tcp".to_owned(), |addr| addr.to_string());
         let listening = match tls.map(Tls::config) {
             Some(tls) => server.listen(name, listener, move || {
-                let (http, tls) = (http.clone(), tls.clone());
+                let (make, tls) = (http.clone().maker(), tls.clone());
                 on_demand(move || {
                     let within = TlsAcceptorConfig::default().handshake_timeout(HANDSHAKE);
-                    http.clone().service().rustls_0_23_with_config(tls.clone(), within)
+                    make().rustls_0_23_with_config(tls.clone(), within)
                 })
             }),
             None => server.listen(name, listener, move || {
-                let http = http.clone();
-                on_demand(move || http.clone().service().tcp_auto_h2c())
+                let make = http.clone().maker();
+                on_demand(move || make().tcp_auto_h2c())
             }),
         };
         server = listening.map_err(ServeError::Server)?;
     }
     let listening = server.listen_uds("socket", unix, move || {
-        let http = http.clone();
-        on_demand(move || {
-            fn_service(async |io: Connected| Ok((io, Protocol::Http1, None))).and_then(http.clone().service())
-        })
+        let make = http.clone().maker();
+        on_demand(move || fn_service(async |io: Connected| Ok((io, Protocol::Http1, None))).and_then(make()))
     });
     let server = listening.map_err(ServeError::Server)?.run();
     let handle = server.handle();
@@ -232,8 +231,21 @@ struct Http {
 /// All routes, from a request to its answer.
 type Routes = BoxServiceFactory<(), Request, ServiceResponse<Counted>, Response<BoxBody>, ()>;
 
+/// The routes of one worker and listener.
+type KeptRoutes = Kept<Routes, BoxService<Request, ServiceResponse<Counted>, Response<BoxBody>>>;
+
 impl Http {
-    fn service<Io>(self) -> HttpService<Io, Routes, Counted>
+    /// Makes HTTP services, all of them with the same routes.
+    fn maker<Io>(self) -> impl Fn() -> HttpService<Io, KeptRoutes, Counted> + Clone + 'static
+    where
+        Io: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let http = self.clone();
+        let routes = Kept::new(move || http.clone().routes());
+        move || self.service(routes.clone())
+    }
+
+    fn service<Io>(&self, routes: KeptRoutes) -> HttpService<Io, KeptRoutes, Counted>
     where
         Io: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -247,7 +259,7 @@ impl Http {
                 async move { ending.notified().await }
             })
             .on_connect_ext(|io: &Io, extensions: &mut Extensions| note_peer(io, extensions))
-            .finish(self.routes())
+            .finish(routes)
     }
 
     fn routes(self) -> Routes {
