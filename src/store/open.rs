@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use super::error::StoreError;
 use super::memo::Memo;
@@ -25,8 +25,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Records a subscriber may be behind before it has to read the store instead: a second of a very busy agent.
 const FEED_DEPTH: usize = 4_096;
 
-/// Readers kept open between requests.
-const READERS_KEPT: usize = 4;
+/// Connections that read at the same time, and are kept; whoever comes next waits for one of them. Without an end an agent that
+/// was asked much at once would have as many descriptors ever after: SQLite keeps that of a connection which is closed while
+/// others are open.
+pub(super) const READERS: usize = 4;
 
 /// Pages that a reader keeps in memory: those above the leaves, and of a small task. The kernel has the others.
 const READER_CACHE_KIB: i64 = 128;
@@ -44,6 +46,7 @@ pub(super) struct Inner {
     pub(super) writer: Writer,
     pub(super) feed: broadcast::Sender<Arc<Record>>,
     readers: Mutex<Vec<Connection>>,
+    reading: Arc<Semaphore>,
     /// For the pollers: who holds the lock, and what is unfinished where that is little.
     pub(super) holder: Memo<Option<Holder>>,
     pub(super) unfinished: Memo<Vec<Detail>>,
@@ -61,8 +64,10 @@ impl Store {
         migrate::prepare(&mut connection, &path, clock.now(), keep_backups)?;
         let (feed, _) = broadcast::channel(FEED_DEPTH);
         let writer = writer::start(connection, &path, feed.clone(), Arc::clone(&clock))?;
-        let (readers, holder, unfinished) = (Mutex::default(), Memo::default(), Memo::default());
-        Ok(Self { inner: Arc::new(Inner { path, clock, writer, feed, readers, holder, unfinished }) })
+        let (readers, reading) = (Mutex::default(), Arc::new(Semaphore::new(READERS)));
+        let (holder, unfinished) = (Memo::default(), Memo::default());
+        let inner = Inner { path, clock, writer, feed, readers, reading, holder, unfinished };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     pub fn path(&self) -> &Utf8Path {
@@ -106,7 +111,13 @@ impl Store {
         query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let inner = Arc::clone(&self.inner);
-        crate::tasks::Tasks::blocking(move || inner.read(query)).await
+        let turn = Arc::clone(&inner.reading).acquire_owned().await.expect("it is never closed");
+        // The turn ends with the work, also when nobody waits for it any more.
+        let work = move || {
+            let _turn = turn;
+            inner.read(query)
+        };
+        crate::tasks::Tasks::blocking(work).await
     }
 }
 
@@ -120,10 +131,7 @@ impl Inner {
         let transaction = connection.unchecked_transaction()?;
         let result = query(&transaction);
         transaction.finish()?;
-        let mut readers = self.readers.lock().expect("no holder of this lock panics");
-        if readers.len() < READERS_KEPT {
-            readers.push(connection);
-        }
+        self.readers.lock().expect("no holder of this lock panics").push(connection);
         result
     }
 }

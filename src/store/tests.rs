@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -12,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::error::StoreError;
 use super::group::Scope;
-use super::open::connect;
+use super::open::{READERS, connect};
 use super::writer::{FEW_FOR, MANY};
 use super::{Retention, Secret, Store, check};
 use crate::clock::{Clock, ManualClock};
@@ -885,4 +886,24 @@ async fn the_writer_keeps_more_pages_while_many_write() {
         assert!(pages().await < few, "they are told in KiB, as negative numbers");
     }
     assert_eq!(pages().await, few);
+}
+
+/// As many as there may be read at the same time; who comes next waits, and finds a connection that was kept.
+#[tokio::test]
+async fn readers_are_a_few_whoever_asks() {
+    let rig = rig();
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let meeting = Arc::new(std::sync::Barrier::new(READERS));
+    let read = || {
+        let (inside, most, meeting) = (Arc::clone(&inside), Arc::clone(&most), Arc::clone(&meeting));
+        rig.store.read(move |_| {
+            most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            meeting.wait();
+            inside.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        })
+    };
+    let done = join_all((0..READERS * 8).map(|_| read())).await;
+    assert!(done.into_iter().all(|read| read.is_ok()));
+    assert_eq!(most.load(Ordering::SeqCst), READERS);
 }
