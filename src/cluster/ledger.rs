@@ -145,6 +145,7 @@ fn secrets_after(secrets: &Secrets, change: &Change) -> Option<Secrets> {
         | Change::GuestLeft(_)
         | Change::MembersKnown(_)
         | Change::BecameClusterAgent
+        | Change::Adopted { .. }
         | Change::ObserverConfigured { .. }
         | Change::ServerWanted(_)
         | Change::ServerStarted { .. }

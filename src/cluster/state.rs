@@ -107,6 +107,11 @@ pub enum Change {
     },
     /// The cluster is initialised; so are all of its members.
     BecameClusterAgent,
+    /// The same, told by somebody who knows all of its members: a CLUSTER AGENT with the ports that it had as a follower would
+    /// write them over those that are right.
+    Adopted {
+        members: Members,
+    },
     BecameSingle,
     /// Our member, or another one, as it is known now.
     MemberKnown(Member),
@@ -172,6 +177,9 @@ impl Change {
             Self::GuestLeft(agent) => json!({ "guest_left": agent }),
             Self::MembersKnown(members) => json!({ "members": members.agents() }),
             Self::BecameClusterAgent => json!({ "became": Identity::ClusterAgent }),
+            Self::Adopted { members } => {
+                json!({ "became": Identity::ClusterAgent, "members": members.agents() })
+            }
             Self::BecameSingle => json!({ "became": Identity::Single }),
             Self::ClusterConfigured { config, root_password } => {
                 json!({ "cluster": config, "sets_root_password": root_password.is_some() })
@@ -254,13 +262,11 @@ impl AgentState {
             }
             Change::GuestKnown(guest) => state.guests = state.guests.with(guest.clone()),
             Change::GuestLeft(agent) => state.guests = state.guests.without(*agent),
-            Change::MembersKnown(members) => {
-                // Whoever knows all members knows where we are, too.
-                if let Some(zone) = members.zone_of(state.addr) {
-                    state.zone = Some(zone.clone());
-                }
-                state.members = members.clone();
+            Change::Adopted { members } => {
+                state.identity = Identity::ClusterAgent;
+                state.know(members);
             }
+            Change::MembersKnown(members) => state.know(members),
             Change::BecameSingle => state.belong_to_nobody(),
             Change::ClusterConfigured { config, .. } => state.cluster = config.clone(),
             Change::ObserverConfigured { scope, config } => state.observer.replace(scope, config),
@@ -294,6 +300,14 @@ impl AgentState {
         self.topology = Topology::default();
         self.cluster = ClusterConfig::default();
         self.observer = ObserverConfig::default();
+    }
+
+    /// Whoever knows all members knows where we are, too.
+    fn know(&mut self, members: &Members) {
+        if let Some(zone) = members.zone_of(self.addr) {
+            self.zone = Some(zone.clone());
+        }
+        self.members = members.clone();
     }
 
     /// Only what is its own goes: another member of the zone keeps the zone's settings (W27).

@@ -110,6 +110,7 @@ fn changes_are_idempotent_and_their_records_show_no_secret() {
         Change::MemberLeft(addr(2)),
         Change::MembersKnown([member(1, "z1"), member(3, "z2")].into_iter().collect()),
         Change::BecameClusterAgent,
+        Change::Adopted { members: [member(1, "z1"), member(3, "z2")].into_iter().collect() },
         Change::BecameSingle,
         Change::ClusterConfigured { config: ClusterConfig::default(), root_password: Some(password()) },
         Change::ObserverConfigured { scope: Scope::Global, config: map(&[("a", "1")]) },
@@ -123,6 +124,23 @@ fn changes_are_idempotent_and_their_records_show_no_secret() {
         let record = format!("{} {change:?}", change.describe());
         assert!(!record.contains("hush"), "{record}");
     }
+}
+
+/// A follower does not know its own rpc port; a CLUSTER AGENT that did not would write the default over the right one in the
+/// cluster's database, at the first look at it.
+#[test]
+fn who_is_adopted_has_its_ports_from_the_first_moment_on() {
+    let told = Member { identity: Identity::ClusterAgent, rpc_port: 17_882, ..member(1, "z3") };
+    let members: Members = [told.clone(), member(3, "z2")].into_iter().collect();
+    let follower = state().after(&Change::BecameFollower {
+        zone: "z3".parse().unwrap(),
+        members: [member(1, "z3")].into_iter().collect(),
+    });
+    let adopted = follower.after(&Change::Adopted { members: members.clone() });
+    assert_eq!(
+        (adopted.identity, adopted.own_member(), &adopted.members),
+        (told.identity, Some(&told), &members)
+    );
 }
 
 /// What it knows of others is written when it is another, and with the first document.

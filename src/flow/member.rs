@@ -319,12 +319,15 @@ pub(super) async fn adopt(
     let count = members.len();
     let configured = Change::ClusterConfigured { config: cluster, root_password: None };
     ports.ledger.change(configured, actor).await?;
-    // Before the list, in which there is no master any more: a follower would not know whom to ask.
-    if own.identity == Identity::ClusterAgent {
+    // One commit: in the list there is no master any more, whom a follower would have to ask, and a CLUSTER AGENT knows its ports
+    // from it.
+    let known = if own.identity == Identity::ClusterAgent {
         ports.process.mark_initialised().await?;
-        ports.ledger.change(Change::BecameClusterAgent, actor).await?;
-    }
-    ports.ledger.change(Change::MembersKnown(members), actor).await?;
+        Change::Adopted { members }
+    } else {
+        Change::MembersKnown(members)
+    };
+    ports.ledger.change(known, actor).await?;
     ctx.info(&format!("{} is {}, one of {count} members", ports.own, own.identity));
     Ok(())
 }
