@@ -185,6 +185,11 @@ impl Error {
         self
     }
 
+    /// The first line of the text: below it a server may write what differs each time (`enable_rich_error_msg`).
+    pub fn headline(&self) -> &str {
+        self.text().lines().next().unwrap_or_default()
+    }
+
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -307,8 +307,7 @@ async fn until_serving(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()> {
             Ok(()) => return Ok(()),
             Err(error) if error.code == Code::PasswordIncorrect => return Err(error),
             Err(error) => {
-                // Below the first line a server may write what differs each time (`enable_rich_error_msg`).
-                let why = error.text().lines().next().unwrap_or_default();
+                let why = error.headline();
                 if pause == SERVING_LOOK && why != told {
                     why.clone_into(&mut told);
                     ctx.info(&format!("it does not serve yet: {why}"));

@@ -168,8 +168,7 @@ where
             if last.is_none() {
                 ctx.log_wait(what, limit);
             }
-            // Below the first line a server may write what differs each time (`enable_rich_error_msg`).
-            if last.as_ref().is_none_or(|last| last.text().lines().next() != now.text().lines().next()) {
+            if last.as_ref().is_none_or(|last| last.headline() != now.headline()) {
                 ctx.info(&format!("not yet: {}", now.text()));
             }
             last = Some(now);
