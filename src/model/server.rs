@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// One life of the database process. Pid and start time together name a process for good: a recycled pid has
-/// another start time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One life of the database process. Pid and start in clock ticks together name it: a recycled pid has another start. The other
+/// fields describe it and do not decide whether two values are the same life: the wall time of a start moves when the clock of
+/// the host is set, and where its log began is forgotten with the record of the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServerProcess {
     pub pid: i32,
     /// Field 22 of `/proc/PID/stat`: clock ticks since boot.
@@ -21,6 +22,14 @@ pub struct ServerProcess {
     /// Where its log began, so that a diagnosis quotes this life and no earlier one.
     pub log_from: LogMark,
 }
+
+impl PartialEq for ServerProcess {
+    fn eq(&self, other: &Self) -> bool {
+        self.pid == other.pid && self.start_ticks == other.start_ticks
+    }
+}
+
+impl Eq for ServerProcess {}
 
 /// A place in the database's own log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

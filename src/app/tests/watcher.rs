@@ -57,6 +57,17 @@ async fn the_policy_restarts_also_while_everybody_asks() {
     assert_eq!(agent.rig.host.times("spawn"), 2);
 }
 
+/// The kernel counts a start from the boot; as wall time it moves with the clock of the host. It is the same life all the same.
+#[tokio::test]
+async fn a_clock_that_was_set_while_no_agent_ran_ends_no_life() {
+    let rig = running().await;
+    rig.host.set_clock();
+    let agent = Agent::on(rig, on_failure());
+    agent.until(Health::is_serving).await;
+    assert!(!kinds(&agent).await.contains(&"server_exited".to_owned()));
+    assert_eq!(agent.rig.ledger.state().server.last_exit, None);
+}
+
 /// The end is on record, and the agent that was about to restart it has ended: the next one does.
 #[tokio::test]
 async fn the_policy_is_taken_up_by_the_next_agent() {
