@@ -306,8 +306,8 @@ fn sql(home: &Home, engine: EngineKind, acts: &Meters) -> (Arc<dyn ObSql>, Arc<d
     let port = move || ledger.state().server.sql_port.unwrap_or(MYSQL_PORT_DEFAULT);
     match engine {
         EngineKind::Seekdb => {
-            let sql = SeekdbSql::new(port);
-            (Arc::new(sql.clone()), Arc::new(MeteredSql { sql, acts: acts.clone() }))
+            let sql = MeteredSql { sql: SeekdbSql::new(port), acts: acts.clone() };
+            (Arc::new(sql.clone()), Arc::new(sql))
         }
         EngineKind::Observer => {
             let (ledger, ip) = (home.ledger.clone(), home.ledger.state().addr.ip);
@@ -321,8 +321,8 @@ fn sql(home: &Home, engine: EngineKind, acts: &Meters) -> (Arc<dyn ObSql>, Arc<d
                 });
                 Own { server, sql_port: port(), life }
             };
-            let sql = ObserverSql::new(ip, own);
-            (Arc::new(sql.clone()), Arc::new(MeteredSql { sql, acts: acts.clone() }))
+            let sql = MeteredSql { sql: ObserverSql::new(ip, own), acts: acts.clone() };
+            (Arc::new(sql.clone()), Arc::new(sql))
         }
     }
 }

@@ -9,7 +9,7 @@ use super::network::Network;
 use crate::clock::Stopwatch;
 use crate::error::Result;
 use crate::flow::peers::{Ask, Peers};
-use crate::flow::ports::{ClusterSql, Progress, SqlAct, SqlAnswer};
+use crate::flow::ports::{ClusterSql, Login, ObSql, Progress, SqlAct, SqlAnswer};
 use crate::model::{AgentAddr, Password};
 use crate::telemetry::Meters;
 
@@ -36,10 +36,55 @@ impl Peers for MeteredNetwork {
 }
 
 /// What is asked of the database, from the login to the last answer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct MeteredSql<S> {
     pub(super) sql: S,
     pub(super) acts: Meters,
+}
+
+impl<S: Sync> MeteredSql<S> {
+    fn timed<'a, T: 'a>(&'a self, what: &'static str, answer: BoxFuture<'a, T>) -> BoxFuture<'a, T> {
+        Box::pin(async move {
+            let begun = Stopwatch::start();
+            let answer = answer.await;
+            self.acts.took(what, begun.elapsed());
+            answer
+        })
+    }
+}
+
+impl<S: ObSql> ObSql for MeteredSql<S> {
+    fn login<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Login> {
+        self.timed("login", self.sql.login(password))
+    }
+
+    fn serving<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<()>> {
+        self.timed("serving", self.sql.serving(password))
+    }
+
+    fn set_root_password<'a>(
+        &'a self,
+        current: &'a Password,
+        new: &'a Password,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.timed("set_root_password", self.sql.set_root_password(current, new))
+    }
+
+    fn minor_freeze<'a>(
+        &'a self,
+        password: &'a Password,
+        progress: &'a dyn Progress,
+    ) -> BoxFuture<'a, Result<()>> {
+        self.timed("minor_freeze", self.sql.minor_freeze(password, progress))
+    }
+
+    fn parameter_names<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<Vec<String>>> {
+        self.timed("parameter_names", self.sql.parameter_names(password))
+    }
+
+    fn version<'a>(&'a self, password: &'a Password) -> BoxFuture<'a, Result<String>> {
+        self.timed("version", self.sql.version(password))
+    }
 }
 
 impl<S: ClusterSql> ClusterSql for MeteredSql<S> {
@@ -50,11 +95,7 @@ impl<S: ClusterSql> ClusterSql for MeteredSql<S> {
         limit: Duration,
         progress: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<SqlAnswer>> {
-        Box::pin(async move {
-            let begun = Stopwatch::start();
-            let answer = self.sql.act(password, act, limit, progress).await;
-            self.acts.took(if matches!(act, SqlAct::View) { "look" } else { "act" }, begun.elapsed());
-            answer
-        })
+        let what = if matches!(act, SqlAct::View) { "look" } else { "act" };
+        self.timed(what, self.sql.act(password, act, limit, progress))
     }
 }

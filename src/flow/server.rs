@@ -297,13 +297,18 @@ pub(super) async fn serve(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()
 async fn until_serving(ports: &Ports, ctx: &StepCtx, life: Life) -> Result<()> {
     let mut pause = SERVING_SOON;
     let mut told = String::new();
+    let mut is_in_service = false;
     loop {
         let password = ports.ledger.root_password();
-        let served = match put_in_service(ports, ctx, &password, life).await {
-            Ok(()) => ports.sql.serving(&password).await,
-            Err(error) => Err(error),
+        let served = async {
+            // Once is enough: the cluster keeps it.
+            if !is_in_service {
+                put_in_service(ports, ctx, &password, life).await?;
+                is_in_service = true;
+            }
+            ports.sql.serving(&password).await
         };
-        match served {
+        match served.await {
             Ok(()) => return Ok(()),
             Err(error) if error.code == Code::PasswordIncorrect => return Err(error),
             Err(error) => {

@@ -137,7 +137,9 @@ async fn a_viewer_reads_the_page_of_numbers() {
     };
     assert!(count("obpilot_store_commit_seconds_count") > 10.0, "{}", page.text);
     assert!(count("obpilot_peer_message_seconds_count{message=\"prepare\"}") >= 1.0, "{}", page.text);
-    assert!(count("obpilot_sql_seconds_count{what=\"look\"}") >= 1.0, "{}", page.text);
+    for what in ["look", "act", "serving", "version"] {
+        assert!(count(&format!("obpilot_sql_seconds_count{{what=\"{what}\"}}")) >= 1.0, "{}", page.text);
+    }
     assert!(count("obpilot_server_serving") > 0.5, "{}", page.text);
     assert!(count("obpilot_heap_held_bytes") > 1_000_000.0, "{}", page.text);
     assert_eq!(basic(&door, "GET", "/api/v2/metrics", "prometheus", "wrong").await.status, 401);

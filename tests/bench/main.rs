@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use table::Table;
 
@@ -61,18 +62,60 @@ fn main() -> ExitCode {
         println!("ONLY={unknown}: the sections are {}", SECTIONS.join(", "));
         return ExitCode::FAILURE;
     }
-    let machine = machine(effort);
-    println!("obpilot on {}", machine["words"].as_str().unwrap());
-    let mut table = Table::default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    for name in SECTIONS.into_iter().filter(|name| chosen(name)) {
-        runtime.block_on(measure_section(name, effort, &mut table));
+    if ["api", "agent"].into_iter().any(chosen) && !rustix::process::geteuid().is_root() {
+        println!(
+            "api and agent count an agent's descriptors, which the kernel shows to root alone; run it as root or without them (ONLY=)"
+        );
+        return ExitCode::FAILURE;
     }
-    match table.end(&machine, &file()) {
+    let machine = machine();
+    println!("obpilot on {}", machine["words"].as_str().unwrap());
+    sweep();
+    let run = json!({
+        "machine": machine,
+        "commit": option_env!("OBPILOT_COMMIT"),
+        "at": jiff::Timestamp::now(),
+        "isQuick": effort.is_quick,
+        "only": only,
+        "isWhole": false,
+    });
+    let mut table = Table::new(run, build().join("bench.json"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let sections = async {
+        for name in SECTIONS.into_iter().filter(|name| chosen(name)) {
+            measure_section(name, effort, &mut table).await;
+        }
+    };
+    if !uninterrupted(runtime, sections) {
+        return ExitCode::from(130);
+    }
+    match table.end() {
         Ok(()) => ExitCode::SUCCESS,
         Err(broken) => {
             println!("\nbeyond its budget, measured in one run:\n{broken}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// False after Ctrl-C: agents, servers and folders of what was being measured are gone then.
+fn uninterrupted(runtime: Runtime, work: impl Future<Output = ()>) -> bool {
+    let is_whole = runtime.block_on(async {
+        tokio::select! {
+            () = work => true,
+            _ = tokio::signal::ctrl_c() => false,
+        }
+    });
+    runtime.shutdown_background();
+    sweep();
+    is_whole
+}
+
+/// Folders of a run that was killed.
+fn sweep() {
+    for entry in std::fs::read_dir(build()).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with(engine::FOLDER) {
+            std::fs::remove_dir_all(entry.path()).unwrap();
         }
     }
 }
@@ -94,14 +137,15 @@ fn is_set(name: &str) -> bool {
     std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0")
 }
 
-fn file() -> PathBuf {
+/// The project's own folder for what is made: `/tmp` may be no disk at all.
+pub(crate) fn build() -> PathBuf {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/build"));
     std::fs::create_dir_all(folder).unwrap();
-    folder.join("bench.json")
+    folder.to_owned()
 }
 
 /// What it was measured on.
-fn machine(effort: Effort) -> Value {
+fn machine() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpuinfo = read("/proc/cpuinfo");
     let model = cpuinfo
@@ -114,5 +158,5 @@ fn machine(effort: Effort) -> Value {
             >> 20;
     let kernel = read("/proc/sys/kernel/osrelease").trim().to_owned();
     let words = format!("{cpus} CPUs ({model}), {memory} GiB, Linux {kernel}");
-    json!({ "words": words, "cpus": cpus, "model": model, "memoryGib": memory, "kernel": kernel, "isQuick": effort.is_quick })
+    json!({ "words": words, "cpus": cpus, "model": model, "memoryGib": memory, "kernel": kernel })
 }

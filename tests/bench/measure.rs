@@ -1,7 +1,5 @@
 //! What a process costs, as the kernel counts it, and the middle of many times.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::time::Duration;
 
 /// Sorted times of one thing that was done many times.
@@ -68,28 +66,10 @@ impl Watched {
         std::fs::read_dir(format!("/proc/{}/task", self.0)).unwrap().count()
     }
 
-    /// Time on a CPU, user and system, of all its threads that live: to the nanosecond.
+    /// Time on a CPU, user and system, of all its threads, also of those that have ended: to the nanosecond.
     pub(crate) fn cpu(self) -> Duration {
-        self.cpu_by_thread().into_values().sum()
-    }
-
-    fn cpu_by_thread(self) -> BTreeMap<OsString, Duration> {
-        let of = |thread: &std::fs::DirEntry| {
-            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            text.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0)
-        };
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0)).unwrap().map(Result::unwrap);
-        threads.map(|thread| (thread.file_name(), Duration::from_nanos(of(&thread)))).collect()
-    }
-
-    /// Time on a CPU while something is done; `None` when a thread has ended meanwhile and has taken its count along.
-    pub(crate) fn cpu_of<T>(self, work: impl FnOnce() -> T) -> (T, Option<Duration>) {
-        let before = self.cpu_by_thread();
-        let done = work();
-        let after = self.cpu_by_thread();
-        let is_whole = before.keys().all(|thread| after.contains_key(thread));
-        let (before, after): (Duration, Duration) = (before.into_values().sum(), after.into_values().sum());
-        (done, is_whole.then(|| after.saturating_sub(before)))
+        let clock = nix::time::clock_getcpuclockid(nix::unistd::Pid::from_raw(self.0)).unwrap();
+        clock.now().unwrap().into()
     }
 
     /// How often one of its threads went to sleep by itself: each is followed by a wake-up.

@@ -33,7 +33,8 @@ pub(crate) fn answer((section, ask): &Share) {
 pub(crate) async fn of<T: DeserializeOwned>(section: &str, ask: impl Serialize) -> T {
     let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
     let ask = json!([section, json!(ask)]).to_string();
-    let output = command.env(VARIABLE, ask).stderr(std::process::Stdio::inherit()).output().await.unwrap();
+    command.env(VARIABLE, ask).stderr(std::process::Stdio::inherit()).kill_on_drop(true);
+    let output = command.output().await.unwrap();
     assert!(output.status.success(), "a share of {section} ended with {}", output.status);
     let text = String::from_utf8(output.stdout).unwrap();
     serde_json::from_str(text.lines().last().unwrap()).unwrap()

@@ -7,6 +7,9 @@ use crate::floor::Work;
 use crate::measure::Watched;
 use crate::rig::Cluster;
 
+/// Messages whose time is not that of a message: a watch waits for news, SQL that another agent is asked for waits for its database.
+const WAITS: [&str; 2] = ["watch", "sql"];
+
 /// Sums of one agent's page.
 #[derive(Clone, Debug, Default)]
 struct Page(BTreeMap<String, f64>);
@@ -68,7 +71,8 @@ impl Tally {
         Spent {
             agents: agents.collect(),
             in_commits: Duration::from_secs_f64(of("obpilot_store_commit_seconds_sum", &[])),
-            in_messages: Duration::from_secs_f64(of("obpilot_peer_message_seconds_sum", &["watch", "sql"])),
+            in_messages: Duration::from_secs_f64(of("obpilot_peer_message_seconds_sum", &WAITS)),
+            messages: whole(of("obpilot_peer_message_seconds_count", &WAITS)),
             in_sql: Duration::from_secs_f64(of("obpilot_sql_seconds_sum", &[])),
             statements: whole(of("obpilot_sql_seconds_count", &[])),
             cpu: later.cpu.saturating_sub(self.cpu),
@@ -81,8 +85,10 @@ impl Tally {
 pub(crate) struct Spent {
     pub(crate) agents: Vec<Work>,
     pub(crate) in_commits: Duration,
-    /// Without watches, which wait for news, and without SQL that another agent is asked for, which waits for its database.
+    /// Without those that wait.
     pub(crate) in_messages: Duration,
+    /// As many of them.
+    pub(crate) messages: u64,
     pub(crate) in_sql: Duration,
     pub(crate) statements: u64,
     pub(crate) cpu: Duration,
@@ -91,10 +97,6 @@ pub(crate) struct Spent {
 impl Spent {
     pub(crate) fn commits(&self) -> u64 {
         self.agents.iter().map(|work| work.commits).sum()
-    }
-
-    pub(crate) fn messages(&self) -> u64 {
-        self.agents.iter().map(|work| work.messages).sum()
     }
 }
 

@@ -3,6 +3,7 @@
 //! A line may stand beside its floor, which is the same amount of the same work done bare, in the same run. Only the ratio of
 //! the two can fail a run: a slow machine is slow at both.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -113,16 +114,17 @@ impl Line {
         let wanted = match self.budget {
             None => return String::new(),
             Some(Budget::AtMost(most)) => format!("at most {most}"),
-            Some(Budget::RatioAtMost(most)) => format!("at most {most:.2} of it"),
-            Some(Budget::RatioAtLeast(least)) => format!("at least {least:.2} of it"),
+            Some(Budget::RatioAtMost(most)) => format!("at most {most:.2} of bare"),
+            Some(Budget::RatioAtLeast(least)) => format!("at least {least:.2} of bare"),
         };
         format!("{wanted}: {}", if self.is_met() == Some(true) { "met" } else { "NOT MET" })
     }
 
-    fn to_json(&self, section: &str) -> Value {
+    fn to_json(&self, section: &str, of: Option<&str>) -> Value {
         let (number, unit) = self.figure.parts();
         json!({
             "section": section,
+            "of": of,
             "what": self.what.trim(),
             "value": number,
             "unit": unit,
@@ -135,24 +137,38 @@ impl Line {
 }
 
 /// All lines of a run.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Table {
+    file: PathBuf,
+    run: Value,
     section: String,
+    /// The last line that is not indented: those below it are about the same.
+    above: Option<String>,
     lines: Vec<Value>,
     broken: Vec<String>,
 }
 
 impl Table {
+    /// What was measured before is gone from the file: a run that breaks off leaves nothing that could be taken for its own.
+    pub(crate) fn new(run: Value, file: PathBuf) -> Self {
+        let table =
+            Self { file, run, section: String::new(), above: None, lines: Vec::new(), broken: Vec::new() };
+        table.write();
+        table
+    }
+
     pub(crate) fn section(&mut self, name: &str) {
+        self.write();
         name.clone_into(&mut self.section);
-        println!("\n{name:<72} {:>12} {:>12} {:>7}", "measured", "bare", "ratio");
+        self.above = None;
+        println!("\n{name:<74} {:>12} {:>12} {:>7}", "measured", "bare", "ratio");
     }
 
     pub(crate) fn line(&mut self, line: Line) {
         let floor = line.floor.map(|floor| floor.to_string()).unwrap_or_default();
         let ratio = line.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
         let text = format!(
-            "  {:<70} {:>12} {floor:>12} {ratio:>7}  {}",
+            "  {:<72} {:>12} {floor:>12} {ratio:>7}  {}",
             line.what,
             line.figure.to_string(),
             line.verdict()
@@ -161,7 +177,12 @@ impl Table {
         if line.is_broken() {
             self.broken.push(format!("{}: {}", self.section, text.trim()));
         }
-        self.lines.push(line.to_json(&self.section));
+        if line.what.starts_with(' ') {
+            self.lines.push(line.to_json(&self.section, self.above.as_deref()));
+        } else {
+            self.lines.push(line.to_json(&self.section, None));
+            self.above = Some(line.what);
+        }
     }
 
     /// A line that is only told.
@@ -169,11 +190,17 @@ impl Table {
         println!("    {text}");
     }
 
-    /// Writes the file, and tells what has failed.
-    pub(crate) fn end(self, machine: &Value, path: &std::path::Path) -> Result<(), String> {
-        let all = json!({ "machine": machine, "lines": self.lines, "broken": self.broken });
-        std::fs::write(path, serde_json::to_string_pretty(&all).unwrap()).unwrap();
-        println!("\n{} lines, also in {}", self.lines.len(), path.display());
+    /// All that was measured until now.
+    fn write(&self) {
+        let all = json!({ "run": self.run, "lines": self.lines, "broken": self.broken });
+        std::fs::write(&self.file, serde_json::to_string_pretty(&all).unwrap()).unwrap();
+    }
+
+    /// Tells what has failed.
+    pub(crate) fn end(mut self) -> Result<(), String> {
+        self.run["isWhole"] = json!(true);
+        self.write();
+        println!("\n{} lines, also in {}", self.lines.len(), self.file.display());
         if self.broken.is_empty() { Ok(()) } else { Err(self.broken.join("\n")) }
     }
 }

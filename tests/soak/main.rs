@@ -36,6 +36,7 @@ mod trouble;
 mod world;
 
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use chance::Chance;
@@ -53,9 +54,8 @@ const SETTINGS: &str = "[engine]\nstart_timeout_secs = 20\nstop_grace_secs = 3\n
     [store]\nkeep_finished_count = 150\n";
 
 fn main() -> ExitCode {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<f64>().ok());
-    let minutes = number("MINUTES").unwrap_or(30.0);
-    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(Chance::fresh);
+    let minutes = asked("MINUTES").unwrap_or(30.0);
+    let seed = asked("SEED").unwrap_or_else(Chance::fresh);
     println!("soak: SEED={seed}, {minutes} min");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     if runtime.block_on(soak(seed, Duration::from_secs_f64(minutes * 60.0))) {
@@ -63,6 +63,12 @@ fn main() -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// What the environment says; nothing where it says nothing.
+fn asked<T: FromStr>(name: &str) -> Option<T> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
 
 /// Whether everything was as it must be.

@@ -65,8 +65,10 @@ async fn stop_agent(cluster: &mut Cluster, world: &World, chance: &mut Chance, h
     let ended = tokio::task::block_in_place(|| agent.terminate());
     if ended.code != Some(0) {
         world.violate(format!(
-            "the agent of host {host} was asked to stop and ended with {:?} {:?}",
-            ended.code, ended.signal
+            "the agent of host {} was asked to stop and ended with {:?} {:?}",
+            host + 1,
+            ended.code,
+            ended.signal
         ));
     }
     world.count("an agent is asked to stop", "done");

@@ -40,7 +40,7 @@ async fn cold_start(effort: Effort, table: &mut Table) {
     rest::of("fresh", &[Watched(agent.pid())], effort, table).await;
     agent.terminate();
     table.line(Line::time("start to first answer, empty store", starts(&home).await));
-    let dags = effort.pick(1_000, 10_000);
+    let dags = 10_000;
     let begun = Instant::now();
     let events = seed::seed(&home.path.join(".obpilot"), home.port, dags).await;
     let store = std::fs::metadata(home.path.join(".obpilot/store.db")).unwrap().len();
@@ -83,6 +83,7 @@ async fn member(effort: Effort, table: &mut Table) {
     rest::of("CLUSTER AGENT, one of three", &agents, effort, table).await;
     let starts = effort.pick(5, 100);
     let before = agents.map(Watched::cpu);
+    let (woken, begun) = (agents[0].wake_ups(), Instant::now());
     for _ in 0..starts {
         let stop = serde_json::json!({ "scope": { "type": "GLOBAL" }, "force": true });
         cluster.done(0, "/api/v1/ob/stop", stop).await;
@@ -91,6 +92,12 @@ async fn member(effort: Effort, table: &mut Table) {
     let cpu = |agent: usize| (agents[agent].cpu() - before[agent]) / u32::try_from(starts).unwrap();
     table.line(Line::time("a GLOBAL stop and start of three: CPU of the agent that coordinates", cpu(0)));
     table.line(Line::time("  CPU of another", cpu(1)));
+    let (woken, took) = (agents[0].wake_ups().saturating_sub(woken), begun.elapsed());
+    let busy = (agents[0].cpu() - before[0]).mul_f64(3_600.0 / took.as_secs_f64());
+    table.line(Line::time("one after another without a pause, the one that coordinates: CPU per hour", busy));
+    table.line(Line::of("  wake-ups per second", Figure::Plain(woken as f64 / took.as_secs_f64())));
+    let most = agents.map(Watched::most_resident).into_iter().max().unwrap();
+    table.line(Line::of("  the most that one of the three ever had resident", Figure::Bytes(most)));
     let resident = agents.map(Watched::resident).into_iter().max().unwrap();
     let what = format!("resident after {starts} of them, the largest of three");
     table.line(Line::of(what, Figure::Bytes(resident)));

@@ -28,7 +28,8 @@ pub(super) async fn of(what: &str, agents: &[Watched], effort: Effort, table: &m
     table.line(Line::of(format!("{what}: resident"), Figure::Bytes(most(Watched::resident))).within(MEMORY));
     table.line(Line::of("  of it its own, not files", Figure::Bytes(most(Watched::anonymous))));
     let rate = Line::of("  wake-ups per second", Figure::Plain(wakes as f64 / window.as_secs_f64()));
-    table.line(rate.within(Budget::AtMost(Figure::Plain(2.0))));
+    // A few seconds show one moment of what is done every fifteen, or none.
+    table.line(if effort.is_quick { rate } else { rate.within(Budget::AtMost(Figure::Plain(2.0))) });
     table.line(Line::time("  CPU per hour", cpu.mul_f64(hour.as_secs_f64() / window.as_secs_f64())));
     table.line(Line::of("  threads", Figure::Count(most(|agent| agent.threads() as u64))));
     table.line(Line::of("  descriptors", Figure::Count(most(|agent| agent.descriptors() as u64))));

@@ -107,6 +107,9 @@ pub(crate) async fn measure(effort: Effort, table: &mut Table) {
     growth(&points, table);
 }
 
+/// Linear growth is seen as that within what the exponents of several runs scatter.
+const SCATTER: f64 = 1.15;
+
 fn growth(points: &[(f64, Duration, Duration)], table: &mut Table) {
     let slope = |of: fn(&(f64, Duration, Duration)) -> Duration| {
         let logs: Vec<_> = points.iter().map(|point| (point.0.ln(), of(point).as_secs_f64().ln())).collect();
@@ -116,9 +119,13 @@ fn growth(points: &[(f64, Duration, Duration)], table: &mut Table) {
         let below: f64 = logs.iter().map(|log| (log.0 - x).powi(2)).sum();
         Figure::Plain(above / below)
     };
-    let linear = Budget::AtMost(Figure::Plain(1.0));
-    table.line(Line::of("growth of the whole, exponent", slope(|point| point.1)).within(linear));
-    table.line(Line::of("growth of the coordinator's CPU, exponent", slope(|point| point.2)).within(linear));
+    let mut exponent = |what: &str, slope: Figure| {
+        let linear = Figure::Plain(1.0);
+        let line = Line::of(format!("growth of {what}, exponent, beside a linear one"), slope);
+        table.line(line.beside(linear).within(Budget::RatioAtMost(SCATTER)));
+    };
+    exponent("the whole", slope(|point| point.1));
+    exponent("the coordinator's CPU", slope(|point| point.2));
     let ends = [points[0], points[points.len() - 1]];
     let more = ends[1].1.saturating_sub(ends[0].1).div_f64(ends[1].0 - ends[0].0);
     table.line(Line::time("each agent more", more));

@@ -86,7 +86,12 @@ const ROUNDS_MAX: usize = 9;
 async fn transitions(at_once: usize, dags: usize, rounds: usize, table: &mut Table) {
     let is_judged = at_once > 1;
     let mut runs = Vec::new();
-    while runs.len() < rounds || is_judged && runs.len() < ROUNDS_MAX && middle(&mut runs).share() < SHARE {
+    while runs.len() < rounds {
+        runs.push(round(at_once, dags).await);
+    }
+    // By two, so that there is a middle.
+    while is_judged && runs.len() < ROUNDS_MAX && middle(&mut runs).share() < SHARE {
+        runs.push(round(at_once, dags).await);
         runs.push(round(at_once, dags).await);
     }
     let run = middle(&mut runs);
@@ -168,11 +173,11 @@ impl Agent {
     }
 }
 
-/// In the project's own folder: `/tmp` may be no disk at all.
+/// How the names of folders begin.
+pub(crate) const FOLDER: &str = "bench-";
+
 pub(crate) fn folder() -> TempDir {
-    let build = concat!(env!("CARGO_MANIFEST_DIR"), "/build");
-    std::fs::create_dir_all(build).unwrap();
-    tempfile::Builder::new().prefix("bench-").tempdir_in(build).unwrap()
+    tempfile::Builder::new().prefix(FOLDER).tempdir_in(crate::build()).unwrap()
 }
 
 fn path(folder: &TempDir) -> &Utf8Path {
