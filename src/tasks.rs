@@ -16,8 +16,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// What a panic or error of a task means for the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,16 +135,23 @@ impl Tasks {
         }
     }
 
+    /// Work that goes when its caller does, and that does not run on its caller's runtime: what the work leaves there for others
+    /// (a connection that is kept) stays.
+    ///
+    /// # Panics
+    /// When the work does.
+    pub async fn for_caller<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+        let spawned = self.0.runtime.spawn(self.0.tracker.track_future(work));
+        joined(AbortOnDropHandle::new(spawned).await).await
+    }
+
     /// Runs blocking work (crypto, file walks) off the async threads.
     ///
     /// # Panics
     /// When the work panics: the caller's task then fails by its own policy.
     pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-        match tokio::task::spawn_blocking(work).await {
-            Ok(value) => value,
-            Err(join) if join.is_panic() => std::panic::resume_unwind(join.into_panic()),
-            Err(_) => std::future::pending().await,
-        }
+        joined(tokio::task::spawn_blocking(work).await).await
     }
 
     /// Cancels the token and waits for everybody at most `grace`; true when all ended by themselves.
@@ -151,6 +159,15 @@ impl Tasks {
         self.0.token.cancel();
         self.0.tracker.close();
         tokio::time::timeout(grace, self.0.tracker.wait()).await.is_ok()
+    }
+}
+
+/// What the work came to. A runtime that ends takes those with it that wait for its work.
+async fn joined<T>(outcome: Result<T, JoinError>) -> T {
+    match outcome {
+        Ok(value) => value,
+        Err(join) if join.is_panic() => std::panic::resume_unwind(join.into_panic()),
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -198,4 +215,41 @@ pub fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         return (*text).to_owned();
     }
     panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An HTTP worker's runtime, which ends while the agent goes on.
+    fn elsewhere<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+        let worker = thread("elsewhere", || {
+            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+        });
+        worker.unwrap().join().unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    #[expect(clippy::disallowed_methods, reason = "as a library does that spawns where it is called")]
+    async fn what_the_work_of_a_caller_leaves_outlives_the_callers_runtime() {
+        let (tasks, _failures) = Tasks::new();
+        let (end, ended) = oneshot::channel::<()>();
+        let work = async move { Some(tokio::spawn(ended)) };
+        let left = tokio::task::block_in_place(|| elsewhere(async move { tasks.for_caller(work).await }));
+        end.send(()).unwrap();
+        assert_eq!(left.unwrap().await.unwrap(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn the_work_of_a_caller_goes_with_it() {
+        let (tasks, _failures) = Tasks::new();
+        let (held, gone) = oneshot::channel::<()>();
+        let mut waiting = Box::pin(tasks.for_caller(async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        }));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(waiting);
+        assert!(gone.await.is_err());
+    }
 }

@@ -72,7 +72,7 @@ pub(super) async fn build(
 
     let control = Control::new(settings(config, &home), Arc::clone(&clock), tasks.clone());
     let keys = keys(&home, &*clock).await?;
-    let Ways { client, network, tls, custody } = ways(config, &home, &keys, &clock).await?;
+    let Ways { client, network, tls, custody } = ways(config, &home, &keys, &clock, tasks).await?;
     let meters = Measured::default();
     let ports = ports(config, &home, &keys, &control, (&client, &network, custody.as_ref()), &meters, tasks);
     let (engine, participant) = engine(own, &store, &ports, tasks);
@@ -236,10 +236,12 @@ async fn ways(
     home: &Home,
     keys: &Keys,
     clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
 ) -> Result<Ways, DaemonError> {
     let (own, ledger) = (home.ledger.state().addr, home.ledger.clone());
     let tls::Loaded { tls, own: held } = tls::load(config, home, &**clock).await?;
-    let client = Client::new(own, Arc::clone(&keys.peer), ledger, Arc::clone(clock), tls.as_ref())?;
+    let identity = Arc::clone(&keys.peer);
+    let client = Client::new(own, identity, ledger, Arc::clone(clock), tls.as_ref(), tasks.clone())?;
     let network = Network::new(own, client.clone());
     let custody = tls.as_ref().zip(held).map(|(tls, held)| custody(tls, held, home, &network, clock));
     Ok(Ways { client, network, tls, custody })

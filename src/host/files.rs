@@ -36,6 +36,9 @@ impl From<FileError> for crate::error::Error {
 
 pub type Result<T> = std::result::Result<T, FileError>;
 
+/// Letters that make the name of a temporary file its own.
+const RANDOM: usize = 6;
+
 /// Replaces `path` by a file with this content and mode: temporary file, fsync, rename, fsync of the directory.
 ///
 /// # Errors
@@ -45,13 +48,37 @@ pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> Result<()> {
     let dir = parent(path);
     let name = path.file_name().unwrap_or("file");
     let fail = |source| FileError { action: "write", path: path.to_owned(), source };
-    let mut file = tempfile::Builder::new().prefix(&format!(".{name}.")).tempfile_in(dir).map_err(fail)?;
+    let mut builder = tempfile::Builder::new();
+    let mut file = builder.prefix(&format!(".{name}.")).rand_bytes(RANDOM).tempfile_in(dir).map_err(fail)?;
     file.as_file().set_permissions(fs::Permissions::from_mode(mode)).map_err(fail)?;
     file.write_all(content).map_err(fail)?;
     file.as_file().sync_all().map_err(fail)?;
     crash::point(crash::Point::BeforeFile);
     file.persist(path).map_err(|error| fail(error.error))?;
     sync_dir(dir)
+}
+
+/// Removes what [`write_atomic`] has left in a directory when its process was killed before the rename.
+///
+/// # Errors
+/// When the directory cannot be read, or a file not be removed.
+pub fn remove_unfinished(dir: &Utf8Path) -> Result<()> {
+    let fail = FileError::new("read the directory", dir);
+    let names = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(fail)?;
+    for entry in names {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| is_unfinished(name)) else { continue };
+        remove_file(&dir.join(name))?;
+    }
+    Ok(())
+}
+
+/// `.NAME.` and as many letters as `tempfile` gives.
+fn is_unfinished(name: &str) -> bool {
+    let Some((name, random)) = name.strip_prefix('.').and_then(|rest| rest.rsplit_once('.')) else {
+        return false;
+    };
+    !name.is_empty() && random.len() == RANDOM && random.bytes().all(|letter| letter.is_ascii_alphanumeric())
 }
 
 /// Makes a directory and the parents it lacks, each with this mode, and says which were made, outermost first.
@@ -197,6 +224,24 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(mode(&path), 0o640);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_write_left_is_removed_and_nothing_else() {
+        let (_guard, dir) = room();
+        let kept = [".launch.json", "launch.json", ".x.toolong", ".x.a-b-c-", "..abcdef", "abcdef"];
+        for name in kept.iter().chain(&[".launch.json.wnXj9d"]) {
+            write_atomic(&dir.join(name), b"x", 0o600).unwrap();
+        }
+        remove_unfinished(&dir).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut kept = kept.map(str::to_owned);
+        kept.sort();
+        assert_eq!(left, kept);
     }
 
     #[test]

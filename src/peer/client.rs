@@ -18,6 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::flow::peers::Ask;
 use crate::model::AgentAddr;
 use crate::secure::{HelloAnswer, PEER_HEADER, PeerIdentity, Session, Tls, begin};
+use crate::tasks::Tasks;
 use crate::wire::{ApiError, Envelope, PeerMark};
 
 /// Where sessions begin, and where messages go.
@@ -119,6 +120,9 @@ struct Inner {
     http: reqwest::Client,
     /// Takes those of our own CA; `None` where there is none.
     to_members: Option<(reqwest::Client, Tls)>,
+    /// A connection is driven where its first request is sent, and kept for the next: on the runtime of the agent, for that of an
+    /// HTTP worker ends while messages are still under way.
+    tasks: Tasks,
     /// What is tried first: our own.
     first: Scheme,
     /// What each agent was last heard by.
@@ -157,6 +161,7 @@ impl Client {
         ledger: Ledger,
         clock: Arc<dyn Clock>,
         tls: Option<&Tls>,
+        tasks: Tasks,
     ) -> Result<Self> {
         let broken =
             |e: &dyn std::fmt::Display| Error::unexpected(format!("no HTTP client can be made: {e}"));
@@ -169,7 +174,7 @@ impl Client {
         let lines = Mutex::default();
         let (schemes, greetings) = (Mutex::default(), Mutex::default());
         let inner =
-            Inner { own, identity, ledger, clock, http, to_members, first, schemes, lines, greetings };
+            Inner { own, identity, ledger, clock, http, to_members, tasks, first, schemes, lines, greetings };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -204,7 +209,8 @@ impl Client {
         let http = self.http(agent, way);
         let known = self.schemes().get(&agent).copied();
         let first = known.unwrap_or(self.inner.first);
-        let failed = match request(http, &first.base(agent)).send().await {
+        let send = |scheme: Scheme| self.inner.tasks.for_caller(request(http, &scheme.base(agent)).send());
+        let failed = match send(first).await {
             Ok(response) => {
                 self.schemes().insert(agent, first);
                 return Ok(response);
@@ -215,7 +221,7 @@ impl Client {
         if failed.is_timeout() || is_refused(&failed) {
             return Err(unknown(agent, &failed));
         }
-        match request(http, &first.other().base(agent)).send().await {
+        match send(first.other()).await {
             Ok(response) => {
                 self.schemes().insert(agent, first.other());
                 Ok(response)

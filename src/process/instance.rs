@@ -97,13 +97,10 @@ impl Instance {
         options
     }
 
-    /// The port on which `pid` speaks SQL: the configured one when it listens there, else the only one it listens on.
+    /// The port on which `pid` speaks SQL.
     pub(super) fn sql_port(&self, pid: i32) -> Option<u16> {
-        let listened = ports::listened_by(pid);
         let configured = self.engine.ports(self.home(), &self.known_options(&Options::new()));
-        let configured = configured.iter().find(|(key, _)| *key == "mysql_port").map(|(_, port)| *port);
-        let only = if let [only] = listened[..] { Some(only) } else { None };
-        configured.filter(|port| listened.contains(port)).or(only)
+        sql_port_of(&ports::listened_by(pid), &configured)
     }
 
     /// Who else listens on the ports of this instance, in words.
@@ -226,6 +223,18 @@ pub(super) fn dotted_version(text: &[String]) -> Option<String> {
     })
 }
 
+/// The configured port when it is listened on, else the only one that is and that is not configured for something else: a server
+/// that starts may listen for its like before it does for clients.
+fn sql_port_of(listened: &[u16], configured: &[(&str, u16)]) -> Option<u16> {
+    let is_for = |is_sql: bool, port: u16| {
+        configured.iter().any(|(key, known)| (*key == "mysql_port") == is_sql && *known == port)
+    };
+    let known = listened.iter().copied().find(|port| is_for(true, *port));
+    let mut others = listened.iter().copied().filter(|port| !is_for(false, *port));
+    let only = others.next().filter(|_| others.next().is_none());
+    known.or(only)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,5 +275,23 @@ mod tests {
         assert_eq!(version("observer (OceanBase_CE 4.3.5.1)").as_deref(), Some("4.3.5.1"));
         assert_eq!(version("observer (OceanBase 4.2.1.8-rc)").as_deref(), Some("4.2.1.8"));
         assert_eq!(version("REVISION: 1-d0cbdf0e"), None);
+    }
+
+    #[test]
+    fn the_port_of_sql_is_no_port_of_something_else() {
+        let configured = [("mysql_port", 2881), ("rpc_port", 2882)];
+        for (listened, port) in [
+            (&[2882, 2881][..], Some(2881)),
+            (&[2881], Some(2881)),
+            // It has only begun.
+            (&[2882], None),
+            // It was told another one by hand.
+            (&[2882, 4001], Some(4001)),
+            (&[4001], Some(4001)),
+            (&[4001, 4002], None),
+            (&[], None),
+        ] {
+            assert_eq!(sql_port_of(listened, &configured), port, "{listened:?}");
+        }
     }
 }
