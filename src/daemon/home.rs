@@ -45,7 +45,9 @@ impl Home {
             LockError::Held { .. } => DaemonError::Taken(error.to_string()),
             LockError::Io { .. } => DaemonError::Start(error.to_string()),
         })?;
-        files::remove_unfinished(&state_dir).map_err(|e| DaemonError::Start(in_full(&e)))?;
+        if let Err(error) = files::remove_unfinished(&state_dir) {
+            tracing::warn!(error = in_full(&error), "files that a killed agent left are still there");
+        }
         let vault = Arc::new(open_vault(&state_dir)?);
         let store = Store::open(&state_dir, Arc::clone(&clock), config.store.keep_backups)?;
         let keeper = Arc::new(Keeper { store, vault });

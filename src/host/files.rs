@@ -58,7 +58,7 @@ pub fn write_atomic(path: &Utf8Path, content: &[u8], mode: u32) -> Result<()> {
     sync_dir(dir)
 }
 
-/// Removes what [`write_atomic`] has left in a directory when its process was killed before the rename.
+/// Removes the files that [`write_atomic`] has left in a directory when its process was killed before the rename.
 ///
 /// # Errors
 /// When the directory cannot be read, or a file not be removed.
@@ -67,7 +67,8 @@ pub fn remove_unfinished(dir: &Utf8Path) -> Result<()> {
     let names = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(fail)?;
     for entry in names {
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|name| is_unfinished(name)) else { continue };
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        let Some(name) = name.to_str().filter(|name| is_file && is_unfinished(name)) else { continue };
         remove_file(&dir.join(name))?;
     }
     Ok(())
@@ -233,7 +234,9 @@ mod tests {
         for name in kept.iter().chain(&[".launch.json.wnXj9d"]) {
             write_atomic(&dir.join(name), b"x", 0o600).unwrap();
         }
+        fs::create_dir(dir.join(".folder.abcdef")).unwrap();
         remove_unfinished(&dir).unwrap();
+        fs::remove_dir(dir.join(".folder.abcdef")).unwrap();
         let mut left: Vec<_> = fs::read_dir(&dir)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
