@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::context::{App, Caller, Request};
+use super::health::Health;
 use crate::cluster::{Act, Change, Members, effective, may};
 use crate::engine::DagState;
 use crate::error::{Code, Error, Result};
@@ -132,12 +133,23 @@ impl App {
         Err(Error::new(Code::AgentNotExist, text))
     }
 
+    /// For a decision: a server whose end is still on its way to the watcher does not count as running.
+    async fn health_now(&self) -> Health {
+        let health = self.parts.health.fresh(LOOK).await;
+        match &health.process {
+            Some(process) if self.parts.ports.process.has_ended(process) => {
+                self.parts.health.without(process, LOOK).await
+            }
+            Some(_) | None => health,
+        }
+    }
+
     /// What we tell of ourselves.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn own_facts(&self) -> Result<Facts> {
-        let health = self.parts.health.fresh(LOOK).await;
+        let health = self.health_now().await;
         let state = self.parts.ledger.state();
         let held_by = match self.parts.archive.holder().await? {
             Some(holder) => Some(self.parts.participant.held_by(&holder).await),

@@ -176,6 +176,14 @@ impl Handle {
         self.now()
     }
 
+    /// As seen once the end of this life is known, unless that takes longer than `limit`.
+    pub async fn without(&self, ended: &ServerProcess, limit: Duration) -> Health {
+        let mut health = self.watch();
+        let known = health.wait_for(|health| health.process.as_ref() != Some(ended));
+        drop(tokio::time::timeout(limit, known).await);
+        self.now()
+    }
+
     /// Tells of every change.
     pub fn watch(&self) -> watch::Receiver<Health> {
         self.health.clone()

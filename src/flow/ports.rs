@@ -86,6 +86,9 @@ pub trait Process: Send + Sync + Debug {
         progress: &'a dyn Progress,
     ) -> BoxFuture<'a, Result<StopReport>>;
 
+    /// Whether it has ended, asked of the kernel now: before the news of it has reached anybody who waits for it.
+    fn has_ended(&self, server: &ServerProcess) -> bool;
+
     /// Returns when it has ended.
     fn exited<'a>(&'a self, server: &'a ServerProcess) -> BoxFuture<'a, Exit>;
 

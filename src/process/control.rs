@@ -329,6 +329,10 @@ impl Process for Control {
         .boxed()
     }
 
+    fn has_ended(&self, server: &ServerProcess) -> bool {
+        identity::has_ended(Ident { pid: server.pid, start_ticks: server.start_ticks })
+    }
+
     fn exited<'a>(&'a self, server: &'a ServerProcess) -> BoxFuture<'a, Exit> {
         async {
             match self.shared.life(server) {

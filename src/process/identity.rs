@@ -123,15 +123,28 @@ fn resolved(path: &Utf8Path) -> Utf8PathBuf {
 }
 
 fn unreadable(pid: i32, error: &ProcError) -> Seen {
-    let is_gone = match error {
+    if is_gone(error) { Seen::Gone } else { Seen::Hidden(format!("/proc/{pid} cannot be read: {error}")) }
+}
+
+/// There is no such process any more.
+fn is_gone(error: &ProcError) -> bool {
+    match error {
         ProcError::NotFound(_) => true,
         ProcError::Io(error, _) => error.raw_os_error() == Some(nix::libc::ESRCH),
         ProcError::PermissionDenied(_)
         | ProcError::Incomplete(_)
         | ProcError::Other(_)
         | ProcError::InternalError(_) => false,
-    };
-    if is_gone { Seen::Gone } else { Seen::Hidden(format!("/proc/{pid} cannot be read: {error}")) }
+    }
+}
+
+/// Whether a process has ended, reaped or not. What cannot be read has not.
+pub(super) fn has_ended(ident: Ident) -> bool {
+    match Process::new(ident.pid).and_then(|process| process.stat()) {
+        // The first thread of a process may end before the others.
+        Ok(stat) => Ident::of(&stat) != ident || stat.state == 'Z' && stat.num_threads <= 1,
+        Err(error) => is_gone(&error),
+    }
 }
 
 /// When a process started.
@@ -227,6 +240,15 @@ mod tests {
         assert!(expected.has_name("a-very-long-eng"));
         assert!(expected.has_name("seekdb"));
         assert!(!expected.has_name("seek"));
+    }
+
+    #[test]
+    fn an_end_is_seen_before_anybody_has_waited_for_it() {
+        let stat = Process::myself().unwrap().stat().unwrap();
+        let own = Ident::of(&stat);
+        assert!(!has_ended(own));
+        assert!(has_ended(Ident { start_ticks: own.start_ticks + 1, ..own }), "another life of that number");
+        assert!(has_ended(Ident { pid: i32::MAX, ..own }), "nobody");
     }
 
     #[test]

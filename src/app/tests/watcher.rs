@@ -37,6 +37,16 @@ async fn an_end_that_nobody_asked_for_is_recorded_and_by_default_nothing_follows
     assert_eq!(agent.rig.host.times("spawn"), 1);
 }
 
+/// Facts decide whether a cluster is down. A server that has ended is not running, though the watcher has not heard of it yet.
+#[tokio::test]
+async fn facts_know_of_an_end_before_the_watcher_does() {
+    let agent = Agent::on(running().await, Engine::default());
+    agent.until(Health::is_serving).await;
+    agent.rig.host.die();
+    let facts = agent.app.own_facts().await.unwrap();
+    assert_eq!((facts.process, facts.ob_state), (None, 0));
+}
+
 /// Questions about the status come in between, and do not put the restart off.
 #[tokio::test]
 async fn the_policy_restarts_also_while_everybody_asks() {

@@ -83,6 +83,10 @@ impl Process for Host {
         Box::pin(async { none() })
     }
 
+    fn has_ended(&self, _: &ServerProcess) -> bool {
+        false
+    }
+
     fn exited<'a>(&'a self, _: &'a ServerProcess) -> BoxFuture<'a, Exit> {
         Box::pin(std::future::pending())
     }

@@ -230,6 +230,10 @@ impl Process for Host {
         })
     }
 
+    fn has_ended(&self, server: &ServerProcess) -> bool {
+        self.running().as_ref() != Some(server)
+    }
+
     fn exited<'a>(&'a self, server: &'a ServerProcess) -> BoxFuture<'a, Exit> {
         Box::pin(async move {
             let mut ended = self.ended.subscribe();
